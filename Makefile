@@ -1,0 +1,44 @@
+# Everything a fresh machine needs is Python >= 3.11 and make.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+DOCS   := data/documents
+
+.PHONY: help setup demo test lab notebooks bench lint lock clean
+
+help:  ## what each command does
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+# The stamp is touched last: a set-up that was cut off starts again.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements.lock
+	$(PY) -m pip install --disable-pip-version-check -q --no-deps -e .
+	@touch $@
+
+setup: $(VENV)/.ready  ## create .venv and install the lock (once)
+
+demo: setup  ## documents to dataset, offline: table, report.html, exports
+	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline
+
+test: setup  ## every test, notebooks included
+	$(PY) -m pytest
+
+lab: setup  ## the notebooks, in JupyterLab
+	$(VENV)/bin/jupyter lab --notebook-dir notebooks
+
+notebooks: setup  ## run every notebook top to bottom and keep its outputs
+	$(PY) -m tests.notebooks
+
+bench: setup  ## one table of speed and memory, against other tools (makes venvs of their own)
+	$(PY) -m tests.bench
+
+lint: setup  ## ruff over code and notebooks
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+lock:  ## resolve requirements.lock again from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate --no-header -q -o requirements.lock
+
+clean:  ## remove .venv and everything that the demo made
+	rm -rf $(VENV) data/demo data/runs

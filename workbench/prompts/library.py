@@ -1,0 +1,272 @@
+"""Frozen prompts: load "rag/question@1", verify its hash, render it strictly, parse what comes back.
+
+A prompt file is JSON whose message contents are lists of lines: it diffs line by line, and no editor that trims blanks
+can change a byte unseen, since a hash over all of it is checked on load. A released version never changes; an
+improvement is the next version. `{{name}}` stands for a variable; every other brace is an ordinary character, in the
+template as in the values, because values are put in once and never looked at again."""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from workbench.errors import PromptError
+from workbench.records import Failure, content_hash
+
+FOLDER = Path(__file__).parent / "files"
+
+_SLOT = re.compile(r"\{\{(\w+)\}\}")
+_HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
+_NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
+_TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list}
+_JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One version of a prompt: what is sent, and how the answer is read.
+
+    `variables` maps each name to "data" (text from documents or people: put between tags of its own, so that the model
+    can tell it from instructions) or "plain" (put in as it is). `outputs` maps each field to "type: what it holds", in the
+    order asked for; `format` is "fields" (`[[ ## name ## ]]` headers, as DSPy's ChatAdapter) or "json". `made_by` says
+    how it came to be, `scores` what it scored where."""
+
+    name: str
+    version: int
+    messages: tuple[tuple[str, str], ...]
+    variables: Mapping[str, str]
+    outputs: Mapping[str, str]
+    format: str = "fields"
+    about: str = ""
+    made_by: Mapping[str, Any] = field(default_factory=lambda: {"method": "hand"})
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    repair: bool = True
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(self.name) or self.version < 1:
+            raise PromptError(f"{self.name!r} version {self.version} is no prompt name: use lower-case words and '/', and versions from 1.")
+        if self.format not in ("fields", "json"):
+            raise PromptError(f"{self.ref}: format {self.format!r} is not 'fields' or 'json'.")
+        if wrong := {kind for kind in self.variables.values()} - {"data", "plain"}:
+            raise PromptError(f"{self.ref}: a variable is 'data' or 'plain', not {wrong.pop()!r}.")
+        if wrong := [k for k, spec in self.outputs.items() if spec.partition(":")[0] not in _TYPES]:
+            raise PromptError(f"{self.ref}: output {wrong[0]!r} must start with one of {', '.join(_TYPES)}, then a colon.")
+        used = {name for _, content in self.messages for name in _SLOT.findall(content)}
+        if used != set(self.variables):
+            raise PromptError(
+                f"{self.ref}: the messages use {sorted(used)} and the header declares {sorted(self.variables)}; the two must agree."
+            )
+
+    @property
+    def ref(self) -> str:
+        """What a person types: name@version."""
+        return f"{self.name}@{self.version}"
+
+    @cached_property
+    def sha256(self) -> str:
+        """96 bits of SHA-256 over everything in the file but this hash."""
+        return content_hash(self._header())
+
+    @cached_property
+    def id(self) -> str:
+        """What provenance records: name@version#hash."""
+        return f"{self.ref}#{self.sha256[:12]}"
+
+    @property
+    def content_id(self) -> str:
+        return self.id
+
+    def _header(self) -> dict[str, Any]:
+        header = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        header["messages"] = [{"role": role, "content": content.split("\n")} for role, content in self.messages]
+        # Order is part of what is sent, and a canonical hash sorts keys: keep it in lists.
+        header["variables"] = [[k, v] for k, v in self.variables.items()]
+        header["outputs"] = [[k, v] for k, v in self.outputs.items()]
+        return header
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each message's content, split into literal text (even places) and variable names (odd places)."""
+        return tuple((role, tuple(_SLOT.split(content))) for role, content in self.messages)
+
+    def render(self, **values: str) -> tuple[dict[str, str], ...]:
+        """Return the messages to send, `({"role": ..., "content": ...}, ...)`.
+
+        Raises PromptError when a variable is missing, unknown or not a string."""
+        if values.keys() != self.variables.keys():
+            missing, unknown = self.variables.keys() - values.keys(), values.keys() - self.variables.keys()
+            wrong = [f"{word} {', '.join(sorted(names))}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
+            raise PromptError(f"{self.ref} takes {', '.join(self.variables) or 'no variables'}; {'; '.join(wrong)}.")
+        shown = {}
+        for name, value in values.items():
+            if not isinstance(value, str):
+                raise PromptError(f"{self.ref}: {name} must be a string, got {type(value).__name__}. Turn it into text first.")
+            shown[name] = _tagged(name, value) if self.variables[name] == "data" else value
+        return tuple(
+            {"role": role, "content": "".join(shown[part] if at % 2 else part for at, part in enumerate(parts))}
+            for role, parts in self._parts
+        )
+
+    def parse(self, text: str) -> dict[str, Any] | Failure:
+        """Return the output fields of an answer, or a Failure (reason "parse") that holds the raw text.
+
+        Every field must be there with its type; fields that were not asked for are dropped. Nothing is filled in."""
+        try:
+            found = _read_fields(text) if self.format == "fields" else _read_json(text)
+            return {name: _typed(name, spec, found) for name, spec in self.outputs.items()}
+        except ValueError as error:
+            return Failure("parse", f"{self.ref}: {error}", raw=text)
+
+    def repair_messages(self, messages: tuple[dict[str, str], ...], answer: str, detail: str) -> tuple[dict[str, str], ...]:
+        """Return the messages of the one repair request: the conversation so far, and what was wrong with its answer."""
+        form = (
+            "one JSON object with exactly the keys " + ", ".join(f'"{name}"' for name in self.outputs) + ", and nothing before or after it"
+            if self.format == "json"
+            else "the headers " + ", ".join(f"[[ ## {name} ## ]]" for name in self.outputs) + ", each on a line of its own with its content below it, and [[ ## completed ## ]] at the end"
+        )
+        complaint = f"That answer could not be read: {detail}. Give the same answer again, in the asked format: {form}."
+        return (*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": complaint})
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the answer, for servers that can hold a model to one."""
+        properties = {
+            name: {"type": _JSON_TYPES[spec.partition(":")[0]], "description": spec.partition(":")[2].strip()}
+            | ({"items": {"type": "string"}} if spec.startswith("list") else {})
+            for name, spec in self.outputs.items()
+        }
+        return {"type": "object", "properties": properties, "required": list(self.outputs), "additionalProperties": False}
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the file and return its path. Raises PromptError when this version was written before."""
+        path = Path(folder) / f"{self.ref}.json"
+        if path.exists():
+            raise PromptError(f"{path} exists, and a released version never changes. Save it as version {self.version + 1}.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(orjson.dumps({**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2) + b"\n")
+        return path
+
+    def __repr__(self) -> str:
+        return f"Prompt({self.id}: {', '.join(self.variables)} -> {', '.join(self.outputs)})"
+
+    def __str__(self) -> str:
+        header = f"{self.id}  ({self.about})\n{', '.join(self.variables)} -> {', '.join(self.outputs)}, as {self.format}"
+        return "\n\n".join([header, *(f"--- {role}\n{content}" for role, content in self.messages)])
+
+    def _repr_html_(self) -> str:
+        from workbench._html import prompt_card
+
+        return prompt_card(self)
+
+
+def _tagged(name: str, value: str) -> str:
+    """The value between tags that it cannot close: when it holds the tag, the tag gets a number that it does not hold."""
+    tag, number = name, 1
+    while f"</{tag}" in value or f"<{tag}" in value:
+        number += 1
+        tag = f"{name}_{number}"
+    return f"<{tag}>\n{value}\n</{tag}>"
+
+
+def _read_fields(text: str) -> dict[str, str]:
+    """The blocks under `[[ ## name ## ]]` headers; the first of a name counts, as in DSPy's ChatAdapter."""
+    blocks: list[tuple[str | None, list[str]]] = [(None, [])]
+    for line in text.splitlines():
+        if header := _HEADER.match(line.strip()):
+            rest = line.strip()[header.end() :].strip()
+            blocks.append((header[1], [rest] if rest else []))
+        else:
+            blocks[-1][1].append(line)
+    found: dict[str, str] = {}
+    for name, lines in blocks[1:]:
+        found.setdefault(name, "\n".join(lines).strip())
+    if not found:
+        raise ValueError("no [[ ## field ## ]] header")
+    return found
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    """The one JSON object in a text, alone, in a code fence, or between other words."""
+    start = text.find("{")
+    if start < 0:
+        raise ValueError("no JSON object")
+    try:
+        found, _ = _DECODER.raw_decode(text, start)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _typed(name: str, spec: str, found: Mapping[str, Any]) -> Any:
+    """The field's value in its type; text from a fields answer may spell a number or a boolean."""
+    if name not in found:
+        raise ValueError(f"field {name!r} is missing; found {', '.join(map(str, found)) or 'nothing'}")
+    kind, value = spec.partition(":")[0], found[name]
+    if isinstance(value, str) and kind != "str":
+        try:
+            value = json.loads(value.lower() if kind == "bool" else value)
+        except ValueError:
+            raise ValueError(f"field {name!r} should be {kind}, got {value[:80]!r}") from None
+    if not isinstance(value, _TYPES[kind]) or (kind in ("int", "float") and isinstance(value, bool)):
+        raise ValueError(f"field {name!r} should be {kind}, got {type(value).__name__}")
+    return value
+
+
+def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
+    """Return the prompt "name@version" from a folder of prompt files (the workbench's own by default).
+
+    Raises PromptError when there is no such version, or when the file was edited after it was frozen."""
+    name, _, version = ref.partition("@")
+    if not version:
+        there = [known for known in names(folder=folder) if known.partition("@")[0] == name]
+        raise PromptError(f"{ref!r} names no version. {'There are ' + ', '.join(there) if there else 'No prompt has that name'}; name one, since runs must be repeatable.")
+    if not _NAME.fullmatch(name) or not version.isdecimal():
+        raise PromptError(f"{ref!r} is not name@version, such as rag/question@1.")
+    path = Path(folder) / f"{name}@{version}.json"
+    try:
+        header = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise PromptError(f"there is no prompt {ref!r} in {folder}; there are {', '.join(names(folder=folder)) or 'none'}.") from None
+    except ValueError as error:
+        raise PromptError(f"{path} is not JSON ({error}). Restore it from version control.") from None
+    claimed = header.pop("sha256", None)
+    try:
+        header["messages"] = tuple((m["role"], "\n".join(m["content"])) for m in header["messages"])
+        header["variables"], header["outputs"] = dict(header["variables"]), dict(header["outputs"])
+        prompt = Prompt(**header)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PromptError(f"{path} does not have the form of a prompt file: {error}. Write it with Prompt.save().") from None
+    if claimed != prompt.sha256 or prompt.ref != ref:
+        raise PromptError(
+            f"{path} was edited after {ref} was frozen (its hash is {prompt.sha256}, the file says {claimed}). Restore it, and save the change as {name}@{int(version) + 1}."
+        )
+    return prompt
+
+
+def names(*, folder: str | os.PathLike[str] = FOLDER) -> list[str]:
+    """Return every "name@version" in a folder, sorted by name, then version."""
+    found = (path.relative_to(folder).with_suffix("").as_posix() for path in Path(folder).rglob("*@*.json"))
+    return sorted(found, key=lambda ref: (ref.partition("@")[0], int(ref.partition("@")[2]) if ref.partition("@")[2].isdecimal() else 0))
+
+
+def freeze(name: str, messages: list[tuple[str, str]], **header: Any) -> Prompt:
+    """Return a new prompt, version 1 unless `version` says else; `save()` writes it."""
+    return Prompt(name=name, messages=tuple(messages), **{"version": 1, **header})
