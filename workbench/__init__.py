@@ -11,7 +11,7 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "corpus", "embed", "errors", "llm", "plots", "prompts", "quality", "recipes", "records", "report", "runner",
+    "corpus", "embed", "errors", "generate", "llm", "plots", "prompts", "quality", "recipes", "records", "report", "runner",
     "share", "stages", "store",
 )  # fmt: skip
 __all__ = ["explain", *_SUBMODULES]

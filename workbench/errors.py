@@ -66,6 +66,7 @@ class CallFailed(WorkbenchError):
         assert reason in self.REASONS, reason
         self.reason, self.detail, self.raw = reason, detail, raw
         self.fatal, self.attempts = fatal, attempts
+        self.retry_after_seconds: float | None = None
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
         self.cost: float | None = None

@@ -113,7 +113,7 @@ class Record:
     def _repr_html_(self) -> str:
         from workbench._html import record_card
 
-        return record_card(self)
+        return record_card(type(self).__name__, to_row(self))
 
 
 @cache

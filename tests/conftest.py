@@ -1,0 +1,27 @@
+"""What every test may use: the bundled documents, the shared real data, and servers on loopback."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for the network
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on shared cores are slower than one
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """The bundled documents."""
+    from workbench import store
+
+    return store.documents(ROOT / "data" / "documents")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data beside the project; tests that need it are skipped where it is absent."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the shared real data, which is not beside this checkout")
+    return folder

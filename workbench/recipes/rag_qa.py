@@ -1,0 +1,189 @@
+"""Question, answer and quoted evidence for passages of documents; unanswerable controls and hard negatives with them.
+
+A row is only made when its evidence is really in its passage, at offsets that are recorded. A persona changes who asks
+and from what angle, never what is true: the answer comes from the passage. An unanswerable control pairs a question with
+the passage that looks most like an answer and is none; the model that answers `rag/answerable` is asked to make sure."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from workbench import prompts
+from workbench.corpus import Chunk, Corpus
+from workbench.errors import InputError
+from workbench.llm import Client, ask
+from workbench.llm.answers import Answer
+from workbench.prompts import Prompt
+from workbench.records import QA, Document, Failure, Passage, Persona, Provenance, Span
+from workbench.runner import Plan
+
+# The first word names the kind; the rest tells a model what is meant.
+KINDS = (
+    "fact (who, what, which or where)",
+    "definition (what something is or means)",
+    "number (how many, how much, how long, which limit)",
+    "procedure (how something is done)",
+    "reason (why something is so, or is done)",
+    "condition (what happens when, or under which condition)",
+    "comparison (how two things differ, or which one to choose)",
+)
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What a plan is made of: the share of unanswerable controls, hard negatives a row, and the size of passages in
+    characters."""
+
+    unanswerable: float = 0.1
+    negatives: int = 3
+    characters: tuple[int, int] = (500, 1500)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question to ask."""
+
+    chunk: Chunk
+    prompt: Prompt
+    kind: str
+    sample: int
+    corpus: Corpus
+    negatives: int
+    persona: Persona | None = None
+    check: Prompt | None = None
+
+    @property
+    def is_control(self) -> bool:
+        return self.check is not None
+
+
+def plan(
+    documents: Sequence[Document] | Corpus,
+    *,
+    prompt: Prompt | None = None,
+    per_chunk: int = 1,
+    personas: Sequence[Persona] = (),
+    seed: int = 0,
+    mix: Mix = Mix(),  # noqa: B008  frozen
+) -> Plan:
+    """Return a plan of `per_chunk` questions for every passage, and for every persona where some are given.
+
+    Rounds go over all passages in a shuffled order, so that any first part of the plan is spread over all documents.
+    The default prompt is rag/question@1, or rag/persona_question@1 with personas. Raises InputError when there is no
+    passage, or when the prompt has no place for a persona that is given."""
+    if not 0 <= mix.unanswerable < 1 or mix.negatives < 0 or per_chunk < 1:
+        raise InputError(f"unanswerable must be in [0, 1), negatives 0 or more, per_chunk 1 or more; got {mix}, per_chunk={per_chunk}.")
+    prompt = prompt or prompts.load("rag/persona_question@1" if personas else "rag/question@1")
+    if ("persona" in prompt.variables) != bool(personas):
+        has = "asks for a persona and none is given" if not personas else "has no place for a persona"
+        raise InputError(f"{prompt.ref} {has}. Use rag/persona_question@1 with personas, and rag/question@1 without.")
+    corpus = documents if isinstance(documents, Corpus) else Corpus.of(documents, characters=mix.characters)
+    check = prompts.load("rag/answerable@1")
+    rounds = per_chunk * max(1, len(personas))
+
+    def draw() -> Iterator[Task]:
+        for number in range(rounds):
+            rng = random.Random(f"rag_qa/{seed}/{number}")
+            for place in rng.sample(range(len(corpus)), len(corpus)):
+                kind, is_control = rng.choice(KINDS), rng.random() < mix.unanswerable
+                persona = personas[(place + number) % len(personas)] if personas else None
+                yield Task(corpus.chunks[place], prompt, kind, number, corpus, mix.negatives, persona, check if is_control else None)
+
+    return Plan(draw, total=rounds * len(corpus))
+
+
+async def make(task: Task, client: Client) -> QA | Failure:
+    """Return the task's row, or why there is none: "parse", "nothing_to_ask", "evidence", "no_negative", "answerable"."""
+    passage = task.chunk.passage
+    values = {"section": task.chunk.section, "passage": passage.text, "kind": task.kind}
+    if task.persona is not None:
+        values["persona"] = task.persona.text
+    answer = await ask(client, task.prompt, values, sample=task.sample)
+    if isinstance(answer, Failure):
+        return answer
+    question, stated = answer["question"].strip(), answer["answer"].strip()
+    if not question or not stated or "NONE" in (question, stated):
+        return Failure("nothing_to_ask", "the model found nothing to ask in this passage", raw=answer.raw)
+    place = locate(answer["evidence"], passage.text)
+    if place is None:
+        return Failure("evidence", f"the evidence is not in the passage: {answer['evidence'][:200]!r}", raw=answer.raw)
+    evidence = Span(passage.span.document_id, passage.span.start + place[0], passage.span.start + place[1])
+    row = QA(
+        question, stated, passage.text[slice(*place)], passage, evidence,
+        persona=task.persona.text if task.persona else None,
+        provenance=_provenance(task, answer, passage, "reformation"),
+    )  # fmt: skip
+    if task.is_control:
+        return await _control(task, row, answer, client)
+    negatives = hard_negatives(row, task.corpus, task.negatives) if task.negatives else ()
+    return replace(row, negatives=negatives)
+
+
+async def _control(task: Task, row: QA, answer: Answer, client: Client) -> QA | Failure:
+    """The same question with the passage that looks most like an answer and does not hold it."""
+    if not (wrong := hard_negatives(row, task.corpus, 1)):
+        return Failure("no_negative", "no other passage shares a word with the question and lacks its answer", raw=answer.raw)
+    assert task.check is not None
+    checked = await ask(client, task.check, {"passage": wrong[0].text, "question": row.question})
+    if isinstance(checked, Failure):
+        return checked
+    if checked["answerable"].strip().lower() != "no":
+        return Failure("answerable", f"the control's passage does answer: {checked['quote'][:200]!r}", raw=checked.raw)
+    provenance = _provenance(task, answer, wrong[0], "augmentation")
+    provenance = replace(provenance, requests=provenance.requests + tuple(completion.key for completion in checked.completions))
+    return QA(row.question, None, None, wrong[0], None, is_answerable=False, persona=row.persona, provenance=provenance)
+
+
+def _provenance(task: Task, answer: Answer, passage: Passage, operation: str) -> Provenance:
+    parents = dict.fromkeys([passage.span.document_id, task.chunk.passage.span.document_id])
+    if task.persona is not None:
+        parents[task.persona.id] = None
+    return answer.provenance(
+        "rag_qa", operation=operation, parents=tuple(parents), source=passage.span,
+        seed_kinds=("document", "persona") if task.persona else ("document",),
+    )  # fmt: skip
+
+
+def locate(evidence: str, text: str) -> tuple[int, int] | None:
+    """Return where a quotation stands in a text, (start, end): exactly, or with any run of white space for another; else
+    None. Quotation marks put around it by the model are taken off when it is not there with them."""
+    for quoted in (evidence.strip(), evidence.strip().strip("\"'“”‘’«»`").strip()):
+        if not quoted:
+            continue
+        if (start := text.find(quoted)) >= 0:
+            return start, start + len(quoted)
+        if match := re.search(r"\s+".join(map(re.escape, quoted.split())), text):
+            return match.start(), match.end()
+    return None
+
+
+def hard_negatives(row: QA, corpus: Corpus, count: int) -> tuple[Passage, ...]:
+    """Return the passages that BM25 ranks highest for the question and that hold neither its evidence nor its answer.
+
+    Ranked over the whole corpus; (at most `count`,), hardest first."""
+    found = []
+    for chunk in corpus.search(row.question, 4 * count + 4):
+        passage = chunk.passage
+        if _overlap(passage.span, row.passage.span) or _holds(passage.text, row.evidence) or _holds(passage.text, row.answer):
+            continue
+        found.append(passage)
+        if len(found) == count:
+            break
+    return tuple(found)
+
+
+def _overlap(a: Span, b: Span) -> bool:
+    return a.document_id == b.document_id and a.start < b.end and b.start < a.end
+
+
+def _holds(text: str, words: str | None) -> bool:
+    """True when the words stand in the text, whatever their case, marks and white space."""
+    return words is not None and _plain(words) in _plain(text)
+
+
+def _plain(text: str) -> str:
+    return f" {' '.join(_WORD.findall(text.casefold()))} "

@@ -1,0 +1,521 @@
+"""run(make, tasks, client=, out=): every task asked, nothing lost, what finished durable, running again goes on.
+
+A plain call that works in a running notebook kernel: one event loop in one background thread does the work, and the
+calling thread shows progress and listens for the stop button. Tasks are taken from the plan as they are needed, so memory
+does not grow with their number; results go to Parquet shards of a fixed number of tasks, in the plan's order, each with a
+manifest written last. A shard is made again when its tasks, the recipe's code, the prompts or the client changed, and the
+ledger then answers what had been asked before."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import workbench
+from workbench import runs, store
+from workbench._code import code_fingerprint
+from workbench.errors import CallFailed, ClientError, LedgerError, RunError, StoreError
+from workbench.llm.client import Budget, Client, Completion, Request
+from workbench.llm.ledger import Ledger
+from workbench.records import Failure, Record, content_hash
+from workbench.runs import Explanation, Run, explain, load
+
+__all__ = ["Explanation", "Options", "Plan", "Run", "Stopped", "estimate", "explain", "load", "run"]
+
+# make(task, client): what one task gives.
+Make = Callable[[Any, Client], Awaitable["Record | Failure | list[Record | Failure]"]]
+
+_NO_ANSWER = {*CallFailed.REASONS, "exception"}  # losses that asking again as it is may mend
+_PROVIDER_DOWN = {"connection", "timeout", "server_error", "rate_limited"}
+_ENDS_THE_RUN = (ClientError, LedgerError, StoreError)
+_NEW_DRAW = 1000  # sample numbers of a retried task start here, once a retry; recipes number their own from 0
+_GRACE_SECONDS = 3.0
+
+
+class Stopped(KeyboardInterrupt):
+    """The stop button or Ctrl-C: what had finished is in the folder, and running again goes on."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run works: tasks under way at once, tasks in a shard, and whether a progress bar is shown."""
+
+    concurrency: int = 64
+    shard_tasks: int = 256
+    progress: bool = True
+
+
+class Plan:
+    """Tasks that are drawn as they are needed, and can be drawn again: `Plan(lambda: (Task(i) for i in range(9)), total=9)`."""
+
+    def __init__(self, draw: Callable[[], Iterator[Any]], *, total: int | None = None):
+        self._draw, self.total = draw, total
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._draw()
+
+    def first(self, count: int) -> "Plan":
+        """Return the plan of the first `count` tasks."""
+        return Plan(lambda: itertools.islice(self._draw(), count), total=count if self.total is None else min(count, self.total))
+
+    def __repr__(self) -> str:
+        return f"Plan({'unknown number of' if self.total is None else f'{self.total:,}'} tasks)"
+
+
+def run(
+    make: Make,
+    tasks: Iterable[Any],
+    *,
+    client: Client,
+    out: str | os.PathLike[str],
+    budget: Budget | None = None,
+    options: Options = Options(),  # noqa: B008  frozen
+) -> Run:
+    """Return the run of `make(task, client)` over all tasks, in the folder `out`.
+
+    A client that is no Ledger gets one in `out`. Any exception in `make` is a failure of its task, with the traceback
+    kept; a wrong client, a full disk or a damaged ledger ends the run. On the stop button what is under way gets 3 seconds
+    to finish, is written down, and Stopped is raised. Raises RunError when another run is writing to the folder."""
+    return _Engine(make, tasks, client, Path(out), budget, options).run()
+
+
+@dataclass(slots=True)
+class _Shard:
+    """Results of the tasks [first, first + len) of the plan, until all are there."""
+
+    number: int
+    first: int
+    tasks: list[Any]
+    ids: list[str]
+    outcomes: list[list[Record | Failure] | None]
+    left: int
+    is_whole: bool = True
+
+
+@dataclass
+class _Counts:
+    """What the progress bar shows."""
+
+    done: int = 0
+    records: int = 0
+    failed: int = 0
+    replayed: int = 0
+    sent: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    skipped: int = 0
+    down_in_a_row: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+class _TaskClient:
+    """The client as one task sees it: the same, and it remembers what the task asked."""
+
+    __slots__ = ("_engine", "_shift", "completions", "cost")
+
+    def __init__(self, engine: "_Engine", shift: int):
+        self._engine, self._shift = engine, shift
+        self.completions: list[str] = []
+        self.cost: float | None = None
+
+    @property
+    def model(self) -> str:
+        return self._engine.ledger.model
+
+    @property
+    def endpoint(self) -> str:
+        return self._engine.ledger.endpoint
+
+    @property
+    def sampling(self) -> Any:
+        return self._engine.ledger.sampling
+
+    async def complete(self, request: Request) -> Completion:
+        engine = self._engine
+        try:
+            answer = await engine.ledger.complete(
+                replace(request, sample=request.sample + self._shift, run=engine.id, budget=engine.budget)
+            )
+        except CallFailed as error:
+            self._count(error.cost, (error.prompt_tokens or 0) + (error.completion_tokens or 0))
+            raise
+        self.completions.append(answer.key)
+        if answer.is_from_ledger:
+            engine.counts.replayed += 1
+        else:
+            engine.counts.sent += 1
+            self._count(answer.cost, (answer.prompt_tokens or 0) + (answer.completion_tokens or 0))
+        return answer
+
+    def _count(self, cost: float | None, tokens: int) -> None:
+        self._engine.counts.tokens += tokens
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost
+            self._engine.counts.cost += cost
+
+
+class _Engine:
+    def __init__(self, make: Make, tasks: Iterable[Any], client: Client, out: Path, budget: Budget | None, options: Options):
+        if not callable(make):
+            raise RunError(f"make must be a function make(task, client), got {type(make).__name__}.")
+        self.make, self.tasks, self.out, self.budget, self.options = make, tasks, out, budget, options
+        with _cannot_write(out):
+            (out / "shards").mkdir(parents=True, exist_ok=True)
+        self._given = client
+        self.info = runs.read_info(out) or {"id": uuid.uuid4().hex[:16], "sessions": [], "retries": {}}
+        self.ledger = client if isinstance(client, Ledger) else Ledger(client, out / "ledger.sqlite")
+        self.id: str = self.info["id"]
+        self.retries: dict[str, int] = self.info["retries"]
+        self.counts = _Counts()
+        self.code = content_hash([code_fingerprint(make), workbench.__version__])
+        self.sender = content_hash([self.ledger.model, self.ledger.endpoint, self.ledger.sampling.sent()])
+        self.stopped = ""
+        self._old = {folder.name: manifest for folder, manifest in runs.shards(out)}
+        self._open: set[int] = set()
+        self._fatal: BaseException | None = None
+
+    # --- the calling thread ---
+
+    def run(self) -> Run:
+        with _only_writer(self.out):
+            self.info |= {
+                "recipe": _name(self.make), "workbench": workbench.__version__, "code": self.code, "stopped": "unfinished",
+                "client": {"model": self.ledger.model, "endpoint": self.ledger.endpoint, "sampling": self.ledger.sampling.sent()},
+                "ledger": os.path.relpath(self.ledger.path, self.out), "shard_tasks": self.options.shard_tasks,
+            }  # fmt: skip
+            runs.write_json(self.out / "run.json", self.info)
+            started = time.time()
+            future = asyncio.run_coroutine_threadsafe(self._drive(), _loop())
+            interrupted = False
+            with self._bar() as bar:
+                try:
+                    self._wait(future, bar)
+                except KeyboardInterrupt:
+                    interrupted = True
+                    self.stopped = "stopped by hand; run again to go on"
+                    if not self._drains(future, bar):
+                        future.cancel()
+                    with contextlib.suppress(CancelledError, TimeoutError):
+                        future.result(timeout=30)
+            self._finish(started)
+        if self._fatal is not None:
+            raise self._fatal
+        result = Run(self.out, ledger=self.ledger, retry=self._retry)
+        if interrupted:
+            raise Stopped(f"{result!r}\nWhat finished is in {self.out}; run the same call again to go on.")
+        return result
+
+    def _wait(self, future: Any, bar: Any) -> None:
+        while True:
+            try:
+                future.result(timeout=0.1)
+                return
+            except TimeoutError:
+                if future.done():
+                    raise
+                self._show(bar)
+
+    def _drains(self, future: Any, bar: Any) -> bool:
+        """True when all that was under way finished within the grace; a second stop ends the wait."""
+        deadline = time.monotonic() + _GRACE_SECONDS
+        with contextlib.suppress(KeyboardInterrupt):
+            while time.monotonic() < deadline:
+                if future.done():
+                    return True
+                time.sleep(0.05)
+                self._show(bar)
+        return future.done()
+
+    @contextlib.contextmanager
+    def _bar(self) -> Iterator[Any]:
+        in_notebook = "ipykernel" in sys.modules
+        if not self.options.progress or os.environ.get("TQDM_DISABLE") == "1" or not (in_notebook or sys.stderr.isatty()):
+            yield None
+            return
+        from tqdm.auto import tqdm
+
+        with tqdm(total=getattr(self.tasks, "total", None) or _length(self.tasks), desc=_name(self.make), unit=" tasks", leave=False) as bar:
+            yield bar
+
+    def _show(self, bar: Any) -> None:
+        if bar is not None:
+            c = self.counts
+            bar.n = c.done + c.skipped
+            bar.set_postfix_str(f"{c.records:,} records, {c.failed:,} failed, {c.tokens:,} tokens, ${c.cost:.2f}")
+
+    def _finish(self, started: float) -> None:
+        c = self.counts
+        if c.sent or c.replayed or c.done or not self.info["sessions"]:
+            self.info["sessions"].append(
+                {"started": started, "seconds": time.time() - started, "sent": c.sent, "replayed": c.replayed, "tasks": c.done, "skipped": c.skipped}
+            )
+        self.info["stopped"] = self.stopped or None
+        runs.write_json(self.out / "run.json", self.info)
+
+    # --- the background loop ---
+
+    async def _drive(self) -> None:
+        shards: dict[int, _Shard] = {}
+        feed = self._feed(shards)
+        workers = [asyncio.create_task(self._work(feed)) for _ in range(self.options.concurrency)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            self._write_partial(shards)
+            with contextlib.suppress(LedgerError):
+                self.ledger.flush()
+
+    async def _work(self, feed: Iterator[tuple[dict[int, _Shard], _Shard, int]]) -> None:
+        try:
+            for shards, shard, at in feed:
+                outcomes = await self._one(shard, at)
+                shard.outcomes[at] = outcomes
+                shard.left -= 1
+                if shard.left == 0:
+                    del shards[shard.number]
+                    self._write(shard)
+                if self.stopped:
+                    return
+        except _ENDS_THE_RUN as error:
+            self._fatal = self._fatal or error
+            self.stopped = self.stopped or str(error)
+
+    def _feed(self, shards: dict[int, _Shard]) -> Iterator[tuple[dict[int, _Shard], _Shard, int]]:
+        """Yield the tasks that have to be made, shard by shard; what is finished and unchanged is skipped."""
+        plan = iter(self.tasks)
+        size = self.options.shard_tasks
+        seen = 0
+        for number in itertools.count():
+            tasks = list(itertools.islice(plan, size))
+            if not tasks:
+                break
+            ids = [content_hash(task) for task in tasks]
+            seen = number + 1
+            old = self._old.get(f"{number:06d}")
+            if old is not None and old["key"] == self._key(ids) and not old["is_partial"] and not _NO_ANSWER & old["failures"].keys():
+                self.counts.skipped += len(tasks)
+                self.counts.records += sum(count for kind, count in old["rows"].items() if kind != "Failure")
+                self.counts.failed += sum(old["failures"].values())
+            else:
+                shard = shards[number] = _Shard(number, number * size, tasks, ids, [None] * len(tasks), len(tasks))
+                for at in range(len(tasks)):
+                    if self.stopped:
+                        return
+                    yield shards, shard, at
+            if self.stopped:
+                return
+        for name in self._old:  # shards of a longer plan of before
+            if int(name) >= seen:
+                shutil.rmtree(self.out / "shards" / name)
+
+    def _key(self, ids: list[str]) -> str:
+        """What a shard's rows depend on beside the answers: its tasks, the code, the client, and the draws of retried tasks."""
+        return content_hash([ids, self.code, self.sender, [self.retries.get(task_id, 0) for task_id in ids]])
+
+    async def _one(self, shard: _Shard, at: int) -> list[Record | Failure]:
+        """What one task gives; whatever goes wrong in it is its failure."""
+        task_id = shard.ids[at]
+        client = _TaskClient(self, _NEW_DRAW * self.retries.get(task_id, 0))
+        try:
+            made = await self.make(shard.tasks[at], client)
+            outcomes = _checked(made)
+            self.counts.down_in_a_row = 0
+        except CallFailed as error:
+            outcomes = [Failure(error.reason, error.detail, raw=error.raw)]
+            self._notice(error)
+        except _ENDS_THE_RUN:
+            raise
+        except Exception as error:
+            outcomes = [Failure("exception", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())]
+        keys = tuple(client.completions)
+        outcomes = [o.as_of(task_id, shard.first + at, keys, client.cost) if isinstance(o, Failure) else o for o in outcomes]
+        self.counts.done += 1
+        failed = sum(isinstance(outcome, Failure) for outcome in outcomes)
+        self.counts.failed += failed
+        self.counts.records += len(outcomes) - failed
+        return outcomes
+
+    def _notice(self, error: CallFailed) -> None:
+        """Stop early where going on would only fail: a refused key, a spent budget, a server that is down."""
+        self.counts.down_in_a_row = self.counts.down_in_a_row + 1 if error.reason in _PROVIDER_DOWN else 0
+        if error.fatal and not self.stopped:
+            self.stopped = f"{error.reason}: {error.detail}"
+        elif self.counts.down_in_a_row >= max(20, self.options.concurrency) and not self.stopped:
+            self.stopped = f"{self.counts.down_in_a_row} tasks in a row got no answer, the last with {error.reason}: {error.detail}. Check the server and run again: what finished is kept."
+
+    # --- shards ---
+
+    def _write_partial(self, shards: dict[int, _Shard]) -> None:
+        """Write what is there of the shards that are not whole, so that nothing that finished is lost to view."""
+        for number in sorted(shards):
+            shard = shards.pop(number)
+            there = [at for at, outcomes in enumerate(shard.outcomes) if outcomes is not None]
+            if there:
+                shard.ids = [shard.ids[at] for at in there]
+                shard.outcomes = [shard.outcomes[at] for at in there]
+                shard.is_whole = False
+                try:
+                    self._write(shard)
+                except StoreError as error:
+                    self._fatal = self._fatal or error
+
+    def _write(self, shard: _Shard) -> None:
+        """Write the shard into a folder of its own and move it into place, manifest included, in one rename."""
+        rows: dict[str, list[Any]] = {}
+        for outcome in itertools.chain.from_iterable(outcomes or () for outcomes in shard.outcomes):
+            rows.setdefault(type(outcome).__name__, []).append(outcome)
+        folder = self.out / "shards" / f"{shard.number:06d}"
+        temporary = self.out / "shards" / f".{shard.number:06d}.{os.getpid()}"
+        manifest = {
+            "key": self._key(shard.ids), "tasks": len(shard.ids), "is_partial": not shard.is_whole,
+            "rows": {kind: len(of_kind) for kind, of_kind in rows.items()},
+            "failures": Counter(failure.reason for failure in rows.get("Failure", ())),
+        }  # fmt: skip
+        with _cannot_write(folder):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        for kind, of_kind in rows.items():
+            store.write(of_kind, temporary / f"{kind}.parquet")
+        runs.write_json(temporary / "manifest.json", manifest)
+        with _cannot_write(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+
+    def _retry(self, last: Run, reason: str | None) -> Run:
+        """The same call again; tasks that were answered and could not be used are drawn anew."""
+        if iter(self.tasks) is self.tasks:
+            raise RunError("these tasks came from a generator, which can be read only once. Give run() a list or a Plan to be able to retry.")
+        redrawn = {failure.task_id for failure in last.failures if reason in (None, failure.reason) and failure.reason not in _NO_ANSWER}
+        info = runs.read_info(self.out) or self.info
+        for task_id in redrawn:
+            info["retries"][task_id] = info["retries"].get(task_id, 0) + 1
+        runs.write_json(self.out / "run.json", info)
+        return run(self.make, self.tasks, client=self._given, out=self.out, budget=self.budget, options=self.options)
+
+
+def _checked(made: Any) -> list[Record | Failure]:
+    """The outcomes of a task, at least one, each a record or a failure: silence would be a lost row."""
+    outcomes = list(made) if isinstance(made, list | tuple) else [made]
+    if not outcomes:
+        return [Failure("nothing", "make returned no record and no failure")]
+    for outcome in outcomes:
+        if not isinstance(outcome, Record | Failure):
+            raise TypeError(f"make must return records and failures, got {type(outcome).__name__}")
+    return outcomes
+
+
+def _name(make: Make) -> str:
+    function = getattr(make, "func", make)
+    module, name = getattr(function, "__module__", ""), getattr(function, "__name__", type(function).__name__)
+    return module.rpartition(".")[2] if name == "make" and module != "__main__" else name
+
+
+def _length(tasks: Any) -> int | None:
+    return len(tasks) if hasattr(tasks, "__len__") else None
+
+
+@contextlib.contextmanager
+def _cannot_write(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise store._cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def _only_writer(out: Path) -> Iterator[None]:
+    """Hold the folder for one run; the lock goes with the process, so a killed run leaves none behind."""
+    import fcntl
+
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"another run is writing to {out}. Wait for it, stop it, or give this run a folder of its own.") from None
+        yield
+
+
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_starting = threading.Lock()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The one background event loop of this process, by process id: a forked child inherits the loop and not its thread."""
+    with _starting:
+        if os.getpid() not in _loops:
+            loop = _loops[os.getpid()] = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="workbench", daemon=True).start()
+        return _loops[os.getpid()]
+
+
+# --- estimate -------------------------------------------------------------------------------------------------------
+
+Interval = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take, from a pilot: (low, middle, high) of 95% bootstrap intervals, for `tasks` tasks.
+
+    `cost` is in US dollars, None where no price is known; `yield_share` is the share of pilot tasks that gave a record."""
+
+    tasks: int
+    pilot_tasks: int
+    tokens: Interval
+    cost: Interval | None
+    yield_share: float
+
+    def for_rows(self, rows: int) -> "Estimate":
+        """Return the estimate for as many tasks as `rows` records take at the pilot's yield."""
+        tasks = -(-rows // self.yield_share) if self.yield_share else self.tasks
+        scaled = lambda values: tuple(value * tasks / self.tasks for value in values)  # noqa: E731
+        return replace(self, tasks=int(tasks), tokens=scaled(self.tokens), cost=scaled(self.cost) if self.cost else None)
+
+    def __repr__(self) -> str:
+        low, middle, high = self.tokens
+        money = "cost unknown (no price)" if self.cost is None else f"${self.cost[1]:.2f} (${self.cost[0]:.2f} to ${self.cost[2]:.2f})"
+        return f"{self.tasks:,} tasks: {money}, {middle:,.0f} tokens ({low:,.0f} to {high:,.0f}); {self.yield_share:.0%} of a pilot of {self.pilot_tasks} gave a record"
+
+
+def estimate(
+    make: Make, tasks: Plan, *, client: Client, out: str | os.PathLike[str], pilot: int = 20, budget: Budget | None = None
+) -> Estimate:
+    """Return what all of `tasks` will take, judged by the first `pilot` of them, which are run into `out`.
+
+    The pilot's answers are in the client's ledger afterwards, so the run itself does not pay for them again. Raises
+    RunError when not one pilot task was answered."""
+    import numpy as np
+
+    total = tasks.total if tasks.total is not None else sum(1 for _ in tasks)
+    result = run(make, tasks.first(pilot), client=client, out=out, budget=budget)
+    ledger = result._open_ledger()
+    asked = [outcome.requests if isinstance(outcome, Failure) else outcome.provenance.requests for outcome in (*result.records, *result.failures)]
+    entries = [[entry for key in keys if (entry := ledger.entry(key))] for keys in asked]
+    if not any(entries):
+        raise RunError(f"the pilot got no answer, so there is nothing to estimate from.\n{result!r}")
+    draws = np.random.default_rng(0).integers(0, len(entries), (2000, len(entries)))
+
+    def whole(per_task: list[float]) -> Interval:
+        low, middle, high = np.quantile(np.array(per_task)[draws].mean(axis=1) * total, [0.025, 0.5, 0.975])
+        return float(low), float(middle), float(high)
+
+    tokens = whole([sum((e["prompt_tokens"] or 0) + (e["completion_tokens"] or 0) for e in task) for task in entries])
+    is_priced = all(e["cost"] is not None for task in entries for e in task)
+    cost = whole([sum(e["cost"] for e in task) for task in entries]) if is_priced else None
+    return Estimate(total, len(entries), tokens, cost, result.record_count / len(entries))

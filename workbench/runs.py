@@ -1,0 +1,324 @@
+"""Run: what came out. Records, failures, verdicts, cost and timing, in one folder, printing itself.
+
+    out/run.json                        what ran: recipe, client, code, sessions
+    out/shards/000000/QA.parquet        the records of a fixed number of tasks, in the plan's order
+    out/shards/000000/Failure.parquet   their failures
+    out/shards/000000/manifest.json     written last: a shard without it does not exist
+    out/verdicts/<check>.parquet        what the checks said"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from workbench import _html, store
+from workbench.errors import LedgerError, RunError, StoreError
+from workbench.llm.ledger import Ledger
+from workbench.records import KINDS, Document, Failure, Record, Verdict, by_id
+
+LOW_YIELD = 0.2  # below this share of outcomes that are records, a run says so loudly
+
+
+@dataclass(frozen=True)
+class FunnelStep:
+    """One bar of the funnel: a total, or a loss with its reason."""
+
+    label: str
+    count: int
+    kind: str  # "total" or "loss"
+
+
+class Run:
+    """What a run left in its folder. `records` and `failures` are read when asked for; SQL goes through `store.query`."""
+
+    def __init__(self, folder: str | os.PathLike[str], *, ledger: Ledger | None = None, retry: Any = None):
+        self.folder = Path(folder)
+        self.info = read_info(self.folder)
+        if self.info is None:
+            raise RunError(f"{self.folder} is no run: it has no run.json. Check the path.")
+        self.manifests = [manifest for _, manifest in shards(self.folder)]
+        self._ledger, self._retry = ledger, retry
+
+    # --- what came out ---
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """All records, in the plan's order."""
+        return [record for name in KINDS for record in self._read(name)]
+
+    @cached_property
+    def failures(self) -> list[Failure]:
+        """All failures, in the plan's order."""
+        return list(self._read("Failure"))
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts that were kept with `mark`."""
+        return [verdict for path in sorted((self.folder / "verdicts").glob("*.parquet")) for verdict in store.read(path)]
+
+    def _read(self, kind: str) -> Iterator[Any]:
+        for folder, manifest in shards(self.folder):
+            if manifest["rows"].get(kind):
+                yield from store.read(folder / f"{kind}.parquet")
+
+    def table(self, kind: str | None = None) -> pa.Table:
+        """Return the records of one kind as an Arrow table; `kind` may be left out where there is only one."""
+        made = [name for name in KINDS if any(manifest["rows"].get(name) for manifest in self.manifests)]
+        kind = kind or (made[0] if len(made) == 1 else None)
+        if kind is None:
+            raise StoreError(f"the run holds {', '.join(made) or 'no records'}. Say which: run.table('QA').")
+        files = [folder / f"{kind}.parquet" for folder, manifest in shards(self.folder) if manifest["rows"].get(kind)]
+        return pa.concat_tables([store.read_table(file) for file in files]) if files else store.schema(store._TABLES[kind]).empty_table()
+
+    def mark(self, *checks: Iterable[Verdict]) -> "Run":
+        """Keep the verdicts of these checks in the folder, in place of the same checks' older ones, and return the run."""
+        by_check: dict[str, list[Verdict]] = {}
+        for verdict in (verdict for check in checks for verdict in check):
+            by_check.setdefault(verdict.check, []).append(verdict)
+        for check, verdicts in by_check.items():
+            store.write(verdicts, self.folder / "verdicts" / f"{check}.parquet", kind=Verdict)
+        self.__dict__.pop("verdicts", None)
+        return self
+
+    def kept(self) -> list[Record]:
+        """Return the records that failed no check, each id once."""
+        failed = {verdict.record_id for verdict in self.verdicts if not verdict.passed}
+        return [record for record in by_id(self.records).values() if record.id not in failed]
+
+    # --- accounts ---
+
+    @property
+    def tasks(self) -> int:
+        return sum(manifest["tasks"] for manifest in self.manifests)
+
+    @property
+    def record_count(self) -> int:
+        return sum(count for manifest in self.manifests for kind, count in manifest["rows"].items() if kind != "Failure")
+
+    @property
+    def losses(self) -> Counter[str]:
+        """Failures by reason."""
+        return sum((Counter(manifest["failures"]) for manifest in self.manifests), Counter())
+
+    @property
+    def stopped(self) -> str:
+        """Why the run ended before its plan did; empty when it did not."""
+        return self.info["stopped"] or ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all sessions, seconds."""
+        return sum(session["seconds"] for session in self.info["sessions"])
+
+    @cached_property
+    def spent(self) -> dict[str, Any]:
+        """What this run paid for, by the ledger: requests, prompt_tokens, completion_tokens, cost (US dollars), unpriced."""
+        ledger = self._open_ledger()
+        return ledger.spent(self.info["id"])
+
+    @property
+    def replayed(self) -> int:
+        """Requests that the last session answered from the ledger."""
+        return self.info["sessions"][-1]["replayed"] if self.info["sessions"] else 0
+
+    def _open_ledger(self) -> Ledger:
+        if self._ledger is None:
+            path = self.folder / self.info["ledger"]
+            if not path.exists():
+                raise LedgerError(f"the ledger of this run is not at {path}. Copy it there, or give it: explain(record, run, ledger=...).")
+            self._ledger = Ledger(None, path)  # type: ignore[arg-type]  only read
+        return self._ledger
+
+    def funnel(self) -> list[FunnelStep]:
+        """Return the waterfall from tasks to kept records. It adds up: each total is the one before less the losses between."""
+        made, losses = self.record_count, self.losses
+        outcomes = made + sum(losses.values())
+        steps = [FunnelStep("tasks asked", self.tasks, "total")]
+        if outcomes != self.tasks:
+            steps.append(FunnelStep("outcomes of these tasks", outcomes, "total"))
+        steps += [FunnelStep(f"failed: {reason}", count, "loss") for reason, count in losses.most_common()]
+        steps.append(FunnelStep("records made", made, "total"))
+        if self.verdicts:
+            steps += self._losses_by_check(made)
+        return steps
+
+    def _losses_by_check(self, made: int) -> list[FunnelStep]:
+        first: dict[str, str] = {}
+        for verdict in self.verdicts:
+            if not verdict.passed:
+                first.setdefault(verdict.record_id, f"{verdict.check}: {verdict.reason}")
+        ids = [record.id for record in self.records]
+        unique = set(ids)
+        counts = Counter(first[record_id] for record_id in unique if record_id in first)
+        repeats = len(ids) - len(unique)
+        steps = [FunnelStep("the same record again", repeats, "loss")] if repeats else []
+        steps += [FunnelStep(reason, count, "loss") for reason, count in counts.most_common()]
+        return [*steps, FunnelStep("records kept", made - repeats - sum(counts.values()), "total")]
+
+    # --- what to do next ---
+
+    def retry(self, *, reason: str | None = None) -> "Run":
+        """Run the failed tasks again, all or those of one reason, and return the new run.
+
+        What got no answer is asked again. What was answered and could not be used (a parse failure, say) would be served
+        the same answer from the ledger, so it is drawn anew, under a sample number of its own."""
+        if self._retry is None:
+            raise RunError("a run read from a folder does not know its recipe. Call runner.run(...) with the same plan: unanswered tasks are asked again.")
+        return self._retry(self, reason)
+
+    @property
+    def warning(self) -> str:
+        """What a person must not overlook; empty when there is nothing."""
+        said = []
+        if self.stopped:
+            said.append(f"Stopped early: {self.stopped}")
+        outcomes = self.record_count + sum(self.losses.values())
+        if outcomes and self.record_count < LOW_YIELD * outcomes:
+            reason, count = self.losses.most_common(1)[0]
+            raws = [f"  {at}. {' '.join((failure.raw or failure.detail).split())[:300]}" for at, failure in enumerate(_some_raw(self.failures, reason), 1)]
+            said.append("\n".join([f"Only {self.record_count:,} of {outcomes:,} outcomes are records; the most common loss is {reason} ({count:,}). What came back:", *raws]))
+        return "\n".join(said)
+
+    def __repr__(self) -> str:
+        losses = ", ".join(f"{count:,} {reason}" for reason, count in self.losses.most_common())
+        failed = sum(self.losses.values())
+        parts = [f"{self.tasks:,} tasks", f"{self.record_count:,} records", f"{failed:,} failed" + (f" ({losses})" if failed else "")]
+        parts += [f"{self.replayed:,} from ledger", self.cost_text]
+        line = f"{self.info['recipe']}: {', '.join(parts)}"
+        if self.is_offline:
+            line += " [offline rules, no model]"
+        return f"{line}\n{self.warning}" if self.warning else line
+
+    @property
+    def cost_text(self) -> str:
+        """The money spent, in words: what is unknown is said to be."""
+        spent = self.spent
+        if spent["unpriced"] and not spent["cost"]:
+            return "cost unknown (no price)"
+        return f"${spent['cost']:.2f}" + (f" and {spent['unpriced']:,} answers of unknown price" if spent["unpriced"] else "")
+
+    @property
+    def is_offline(self) -> bool:
+        """True when the rule-based offline writer made these rows, and no model did."""
+        return self.info["client"]["model"].startswith("offline-rules@")
+
+    def _repr_html_(self) -> str:
+        spent = self.spent
+        shown = {
+            "model": self.info["client"]["model"], "requests paid": spent["requests"], "from ledger": self.replayed,
+            "tokens": spent["prompt_tokens"] + spent["completion_tokens"], "cost": self.cost_text, "time": f"{self.seconds:.1f} s",
+        }  # fmt: skip
+        funnel = [(step.label, step.count, step.kind) for step in self.funnel()]
+        whole = max((step.count for step in self.funnel()), default=0)
+        note = "made by the offline rules, no model" if self.is_offline else ""
+        return _html.card(self.info["recipe"], note, _html.facts(shown) + _html.bars(funnel, whole), warning=self.warning)
+
+
+def load(folder: str | os.PathLike[str]) -> Run:
+    """Return the run in a folder, finished or not."""
+    return Run(folder)
+
+
+def _some_raw(failures: Iterable[Failure], reason: str, count: int = 3) -> list[Failure]:
+    return [failure for failure in failures if failure.reason == reason][:count]
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+def read_info(folder: Path) -> dict[str, Any] | None:
+    """run.json, or None where there is none."""
+    try:
+        return orjson.loads((folder / "run.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunError(f"{folder / 'run.json'} is not JSON ({error}). Delete that file and run again: the ledger holds what was paid for.") from None
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with store.atomically(path) as temporary:
+        temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(folder, manifest) of every whole shard, in order."""
+    for path in sorted((folder / "shards").glob("*/manifest.json")):
+        yield path.parent, orjson.loads(path.read_bytes())
+
+
+# --- explain --------------------------------------------------------------------------------------------------------
+
+
+class Explanation:
+    """Where one row came from, step by step, as text and as HTML."""
+
+    def __init__(self, record: Record, lines: list[tuple[int, str, str]]):
+        self.record, self.lines = record, lines
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{'  ' * depth}{name}: {text}" for depth, name, text in self.lines)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<div style='margin-left:{18 * depth}px;white-space:pre-wrap'><span style='opacity:.65'>{_html.escaped(name)}:</span> {_html.escaped(text, 1500)}</div>"
+            for depth, name, text in self.lines
+        )
+        return _html.card(f"{type(self.record).__name__} {self.record.id}", "where it came from", rows)
+
+
+def explain(record: Record, run: Run | None = None, *, among: Iterable[Record] = (), ledger: Ledger | None = None) -> Explanation:
+    """Return a record's ancestry, back to document spans and ledger entries.
+
+    Parents are looked up in `among` (documents and personas, say) and in the run's own records; the ledger entries come
+    from the run's ledger. What cannot be found is said to be missing, never left out."""
+    known = by_id([*among, *(run.records if run else ())])
+    ledger = ledger or (run._open_ledger() if run else None)
+    lines: list[tuple[int, str, str]] = []
+    _tell(record, known, ledger, 0, lines, set())
+    return Explanation(record, lines)
+
+
+def _tell(record: Record, known: Mapping[str, Record], ledger: Ledger | None, depth: int, lines: list[tuple[int, str, str]], seen: set[str]) -> None:
+    origin = record.provenance
+    first = getattr(record, record.text_fields[0]) if record.text_fields else ""
+    lines.append((depth, type(record).__name__, f"{record.id}  {_short(str(first))}"))
+    if record.id in seen:
+        return
+    seen.add(record.id)
+    if isinstance(record, Document):
+        lines.append((depth + 1, "read from", record.path or "memory"))
+    if origin.recipe != "given":
+        seeds = " + ".join(origin.seed_kinds) or "no seed"
+        repaired = ", after one repair" if origin.repaired else ""
+        lines.append((depth + 1, "made by", f"{origin.recipe} ({origin.operation} of {seeds}) with {origin.prompt or 'no prompt'}{repaired}"))
+        lines.append((depth + 1, "answered by", f"{origin.model} at {origin.endpoint}, parameters {origin.sampling}"))
+    if (span := origin.source) is not None:
+        document = known.get(span.document_id)
+        where = f"{document.path}, characters {span.start:,} to {span.end:,}: {_short(document.text[span.start : span.end])}" if isinstance(document, Document) else f"document {span.document_id} (not given: pass it in among=), characters {span.start:,} to {span.end:,}"
+        lines.append((depth + 1, "source", where))
+    for key in origin.requests:
+        entry = ledger.entry(key) if ledger else None
+        if entry is None:
+            lines.append((depth + 1, "request", f"{key} (not in a ledger that was given)"))
+            continue
+        cost = "price unknown" if entry["cost"] is None else f"${entry['cost']:.6f}"
+        lines.append((depth + 1, "request", f"{key}, {entry['prompt_tokens']} + {entry['completion_tokens']} tokens, {cost}"))
+        lines.append((depth + 2, "asked", _short(entry["request"]["messages"][-1]["content"])))
+        lines.append((depth + 2, "answered", _short(entry["choices"][0])))
+    for parent in origin.parents:
+        if parent in known:
+            _tell(known[parent], known, ledger, depth + 1, lines, seen)
+        else:
+            lines.append((depth + 1, "parent", f"{parent} (not given: pass it in among=)"))
+
+
+def _short(text: str, limit: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,191 @@
+"""Export formats: what trainers read, with the records beside it, so that an export loads back to equal records.
+
+    chat       {"messages": [{"role", "content"}, ...]}            JSON Lines, for SFT
+    alpaca     {"instruction", "input", "output"}                  JSON Lines
+    rag        {"query", "passage", "answer", "evidence", ...}     JSON Lines, with spans and negatives
+    triplets   {"anchor", "positive", "negative"}                  JSON Lines, for sentence-transformers, one line a negative
+    csv        one column a field, nested fields as JSON
+    parquet    the record's own schema
+
+sentence-transformers takes every column as an input, so a triplets file has no room for ids: its records lie beside it in
+`<name>.records.parquet`. The other formats carry the whole record in a column named `record`."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from workbench import store
+from workbench.errors import InputError, RecordError
+from workbench.records import KINDS, QA, Instruction, Preference, Record, field_types, from_row, one_kind, to_row
+
+UNANSWERABLE = "The passage does not answer this question."
+_SUFFIX = {"chat": ".chat.jsonl", "alpaca": ".alpaca.jsonl", "rag": ".rag.jsonl", "triplets": ".triplets.jsonl", "csv": ".csv", "parquet": ".parquet"}
+FORMATS = tuple(_SUFFIX)
+
+
+def export(records: Sequence[Record], folder: str | os.PathLike[str], *, formats: Iterable[str] = FORMATS, name: str = "") -> dict[str, Path]:
+    """Write records of one kind in each format that suits the kind, and return the files by format.
+
+    Raises InputError for an unknown format, or when a format named alone cannot hold this kind."""
+    formats = tuple(formats)
+    if unknown := [each for each in formats if each not in _SUFFIX]:
+        raise InputError(f"{unknown[0]!r} is no export format; there are {', '.join(FORMATS)}.")
+    kind = one_kind(records)
+    name = name or kind.__name__.lower()
+    written: dict[str, Path] = {}
+    for each in formats:
+        path = Path(folder) / f"{name}{_SUFFIX[each]}"
+        if each == "parquet":
+            store.write(records, path)
+        elif each == "csv":
+            _write_csv(records, kind, path)
+        elif (line_of := _LINES.get((each, kind))) is not None:
+            _write_lines(records, line_of, path, with_record=each != "triplets")
+            if each == "triplets":
+                store.write(records, path.with_suffix(".records.parquet"))
+        elif len(formats) == 1:
+            raise InputError(f"the format {each!r} has no place for {kind.__name__} records. Use {', '.join(f for f in FORMATS if f in ('csv', 'parquet') or (f, kind) in _LINES)}.")
+        else:
+            continue
+        written[each] = path
+    return written
+
+
+def load(path: str | os.PathLike[str]) -> list[Record]:
+    """Return the records of an exported file, equal to those that were exported.
+
+    Raises InputError for a file of no known format, RecordError, with the line, for a row that was edited or cut off."""
+    path = Path(path)
+    if path.name.endswith(".triplets.jsonl"):
+        return store.read(path.with_suffix(".records.parquet"))
+    if path.suffix == ".parquet":
+        return store.read(path)
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    if path.suffix == ".jsonl":
+        return _read_lines(path)
+    raise InputError(f"{path.name} is no exported file; there are {', '.join(sorted(set(_SUFFIX.values())))}.")
+
+
+# --- what a line of each format is ----------------------------------------------------------------------------------
+
+
+def _qa_prompt(row: QA) -> str:
+    return f"{row.passage.text}\n\nQuestion: {row.question}"
+
+
+def _qa_chat(row: QA) -> list[dict[str, Any]]:
+    answer = row.answer if row.is_answerable else UNANSWERABLE
+    return [{"messages": [{"role": "user", "content": _qa_prompt(row)}, {"role": "assistant", "content": answer}]}]
+
+
+def _instruction_chat(row: Instruction) -> list[dict[str, Any]]:
+    asked = f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
+    answered = [] if row.output is None else [{"role": "assistant", "content": row.output}]
+    return [{"messages": [{"role": "user", "content": asked}, *answered]}]
+
+
+def _qa_alpaca(row: QA) -> list[dict[str, Any]]:
+    return [{"instruction": row.question, "input": row.passage.text, "output": row.answer if row.is_answerable else UNANSWERABLE}]
+
+
+def _instruction_alpaca(row: Instruction) -> list[dict[str, Any]]:
+    return [{"instruction": row.instruction, "input": row.input, "output": row.output}]
+
+
+def _qa_rag(row: QA) -> list[dict[str, Any]]:
+    span = row.evidence_span
+    return [
+        {
+            "query": row.question, "passage": row.passage.text, "answer": row.answer, "evidence": row.evidence,
+            "evidence_start": span.start if span else None, "evidence_end": span.end if span else None,
+            "document_id": row.passage.span.document_id, "is_answerable": row.is_answerable,
+            "negatives": [negative.text for negative in row.negatives],
+        }
+    ]  # fmt: skip
+
+
+def _qa_triplets(row: QA) -> list[dict[str, Any]]:
+    if not row.is_answerable:
+        return []  # its passage is no positive
+    return [{"anchor": row.question, "positive": row.passage.text, "negative": negative.text} for negative in row.negatives]
+
+
+def _preference_chat(row: Preference) -> list[dict[str, Any]]:
+    return [{"messages": [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.chosen}]}]
+
+
+_LINES: dict[tuple[str, type], Callable[[Any], list[dict[str, Any]]]] = {
+    ("chat", QA): _qa_chat, ("chat", Instruction): _instruction_chat, ("chat", Preference): _preference_chat,
+    ("alpaca", QA): _qa_alpaca, ("alpaca", Instruction): _instruction_alpaca,
+    ("rag", QA): _qa_rag, ("triplets", QA): _qa_triplets,
+}  # fmt: skip
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _write_lines(records: Sequence[Record], line_of: Callable[[Any], list[dict[str, Any]]], path: Path, *, with_record: bool) -> None:
+    with store.atomically(path) as temporary, temporary.open("wb") as file:
+        for record in records:
+            extra = {"record": {"kind": type(record).__name__, **to_row(record)}} if with_record else {}
+            for line in line_of(record):
+                file.write(orjson.dumps({**line, **extra}) + b"\n")
+
+
+def _read_lines(path: Path) -> list[Record]:
+    records = []
+    for number, line in enumerate(_bytes(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)["record"]
+            records.append(from_row(KINDS[row.pop("kind")], row))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}, line {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export().") from None
+        except RecordError as error:
+            raise RecordError(f"{path}, line {number}: {error}") from None
+    return records
+
+
+def _write_csv(records: Sequence[Record], kind: type, path: Path) -> None:
+    columns = [name for name, _ in field_types(kind)]
+    with store.atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["kind", *columns])
+        for record in records:
+            row = to_row(record)
+            # Text that is not None gets itself; everything else is JSON, so that None, "", 1 and "1" stay apart.
+            writer.writerow([kind.__name__, *(_cell(row[name], hint) for name, hint in field_types(kind))])
+
+
+def _cell(value: Any, hint: Any) -> str:
+    return value if hint is str else orjson.dumps(value).decode()
+
+
+def _read_csv(path: Path) -> list[Record]:
+    records = []
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.DictReader(io.StringIO(_bytes(path).decode("utf-8"), newline=""))
+    for number, cells in enumerate(reader, 1):
+        try:
+            kind = KINDS[cells.pop("kind")]
+            hints = dict(field_types(kind))
+            records.append(from_row(kind, {name: cell if hints[name] is str else orjson.loads(cell) for name, cell in cells.items()}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}, row {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export().") from None
+        except RecordError as error:
+            raise RecordError(f"{path}, row {number}: {error}") from None
+    return records
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}. Check the path.") from None

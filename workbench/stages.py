@@ -1,0 +1,165 @@
+"""Growing to N accepted rows in stages, with gates between them.
+
+Ten good rows say little: duplicates and stock phrases only show by a hundred. So a large ask goes 10, 100, then the rest,
+and between the stages four rates must hold; when one does not, the run stops and says what changed, before the money for
+the rest is spent."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+from workbench import _html, runner
+from workbench.errors import InputError
+from workbench.llm import Budget, Client
+from workbench.quality.rules import opening_table
+from workbench.records import QA, Record, Verdict, by_id, kept
+from workbench.runner import Make, Options, Plan
+from workbench.runs import Run
+
+STAGES = (10, 100)
+BEYOND = "beyond_rows_asked"
+_SMALLEST_SAMPLE = 30  # openings and duplicates among fewer rows are noise
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The rates that must hold for the next stage to begin, each a share from 0 to 1.
+
+    Parse and evidence: of the answers, those that could be read, and whose evidence was in the passage. Duplicates: of the
+    rows made. Openings: of the rows made, those that begin with the most common four words. Duplicates and openings are
+    judged from 30 rows on."""
+
+    min_parse_rate: float = 0.80
+    min_evidence_rate: float = 0.70
+    max_duplicate_rate: float = 0.25
+    max_opening_share: float = 0.20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what was asked for, what came, and the rates at its end."""
+
+    target: int
+    tasks: int
+    made: int
+    accepted: int
+    parse_rate: float
+    evidence_rate: float
+    duplicate_rate: float
+    opening_share: float
+    opening: str = ""
+
+    def broken(self, gates: Gates) -> list[str]:
+        """Return what does not hold, in words."""
+        said = []
+        if self.parse_rate < gates.min_parse_rate:
+            said.append(f"parse rate {self.parse_rate:.0%}, at least {gates.min_parse_rate:.0%} is needed")
+        if self.evidence_rate < gates.min_evidence_rate:
+            said.append(f"evidence rate {self.evidence_rate:.0%}, at least {gates.min_evidence_rate:.0%} is needed")
+        if self.made >= _SMALLEST_SAMPLE and self.duplicate_rate > gates.max_duplicate_rate:
+            said.append(f"duplicate rate {self.duplicate_rate:.0%}, at most {gates.max_duplicate_rate:.0%} is allowed")
+        if self.made >= _SMALLEST_SAMPLE and self.opening_share > gates.max_opening_share:
+            said.append(f'{self.opening_share:.0%} of rows begin with "{self.opening}", at most {gates.max_opening_share:.0%} may')
+        return said
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What growing came to: the run, its accepted records, the stages, and why it ended before N rows (empty: it did not)."""
+
+    run: Run
+    accepted: list[Record]
+    stages: tuple[Stage, ...]
+    rows: int
+    why_fewer: str = ""
+
+    def __repr__(self) -> str:
+        columns, rows = self.table()
+        end = f"\n{self.why_fewer}" if self.why_fewer else ""
+        return f"{len(self.accepted):,} of {self.rows:,} rows accepted\n{_html.text_table(columns, rows)}{end}"
+
+    def _repr_html_(self) -> str:
+        columns, rows = self.table()
+        return _html.card(f"{len(self.accepted):,} of {self.rows:,} rows accepted", "", _html.html_table(columns, rows), warning=self.why_fewer)
+
+    def table(self) -> tuple[list[str], list[list[object]]]:
+        """Column names and one row a stage."""
+        names = [field.name for field in fields(Stage) if field.name != "opening"]
+        shown = lambda name, value: f"{value:.1%}" if name.endswith(("rate", "share")) else value  # noqa: E731
+        return [name.replace("_", " ") for name in names], [[shown(name, getattr(stage, name)) for name in names] for stage in self.stages]
+
+
+Check = Callable[[list[Record]], Iterable[Verdict]]
+
+
+def grow(
+    make: Make,
+    plan: Plan,
+    *,
+    rows: int,
+    client: Client,
+    out: str | os.PathLike[str],
+    check: Check,
+    gates: Gates | None = Gates(),  # noqa: B008  frozen
+    budget: Budget | None = None,
+    options: Options = Options(),  # noqa: B008  frozen
+) -> Growth:
+    """Return `rows` accepted records, or fewer and why: the plan's end, a gate, a budget, a stopped run.
+
+    A record is accepted when it fails none of the verdicts that `check` gives over all records so far; those beyond the
+    rows asked are marked, not dropped. Running again goes on from what is in `out`; `gates=None` asks no questions."""
+    if rows < 1:
+        raise InputError(f"rows must be 1 or more, got {rows}.")
+    stages: list[Stage] = []
+    accepted: list[Record] = []
+    taken, why = 0, ""
+    run = verdicts = None
+    for target in [*(stage for stage in STAGES if stage < rows), rows]:
+        while len(accepted) < target and not why:
+            share = max(0.05, len(accepted) / taken) if taken else 0.9
+            wanted = taken + math.ceil(1.05 * (target - len(accepted)) / share)
+            wanted = wanted if plan.total is None else min(plan.total, wanted)
+            if wanted == taken:
+                why = f"The plan ended after {taken:,} tasks with {len(accepted):,} rows accepted. Give more documents, personas, or questions a passage."
+                break
+            taken = wanted
+            run = runner.run(make, plan.first(taken), client=client, out=out, budget=budget, options=options)
+            verdicts = list(check(run.records))
+            accepted = kept(run.records, verdicts)
+            why = run.stopped
+        if run is None or verdicts is None:
+            raise InputError("the plan has no task. Give documents with longer text.")
+        stages.append(_measure(run, verdicts, target, len(accepted)))
+        if not why and gates is not None and target < rows and (broken := stages[-1].broken(gates)):
+            before = f" Before, at {stages[-2].made:,} rows: {_rates(stages[-2])}." if len(stages) > 1 else ""
+            why = f"Stopped after the stage of {target}: {'; '.join(broken)}.{before} Look at the failures and samples, and mend the prompt or the model; gates=None (--no-gates) goes on regardless."
+        if why:
+            break
+    beyond = [Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for") for record in accepted[rows:]]
+    (run.folder / "verdicts" / "rows.parquet").unlink(missing_ok=True)
+    run.mark(verdicts, beyond)
+    return Growth(run, accepted[:rows], tuple(stages), rows, why)
+
+
+def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) -> Stage:
+    losses, made = run.losses, run.record_count
+    answered = made + sum(count for reason, count in losses.items() if reason not in runner._NO_ANSWER)
+    evidenced = made + losses["evidence"]
+    duplicates = Counter(verdict.reason for verdict in verdicts if not verdict.passed)["duplicate"] + made - len(by_id(run.records))
+    asked = [record for record in run.records if isinstance(record, QA)] or run.records
+    openings = opening_table(asked)
+    opening, count = openings[0] if openings else ("", 0)
+    return Stage(
+        target, run.tasks, made, accepted,
+        parse_rate=1 - losses["parse"] / answered if answered else 0.0,
+        evidence_rate=made / evidenced if evidenced else 0.0,
+        duplicate_rate=duplicates / made if made else 0.0,
+        opening_share=count / len(asked) if asked else 0.0,
+        opening=opening,
+    )  # fmt: skip
+
+
+def _rates(stage: Stage) -> str:
+    return f"parse {stage.parse_rate:.0%}, evidence {stage.evidence_rate:.0%}, duplicates {stage.duplicate_rate:.0%}, commonest opening {stage.opening_share:.0%}"
