@@ -182,14 +182,16 @@ class _Engine:
         self.code = content_hash([code_fingerprint(make), workbench.__version__])
         self.sender = content_hash([self.ledger.model, self.ledger.endpoint, self.ledger.sampling.sent()])
         self.stopped = ""
-        self._old = {folder.name: manifest for folder, manifest in runs.shards(out)}
-        self._open: set[int] = set()
+        self._old: dict[str, dict[str, Any]] = {}
         self._fatal: BaseException | None = None
 
     # --- the calling thread ---
 
     def run(self) -> Run:
         with _only_writer(self.out):
+            for leftover in (self.out / "shards").glob(".0*"):
+                shutil.rmtree(leftover)  # a shard that a killed process was writing
+            self._old = {folder.name: manifest for folder, manifest in runs.shards(self.out)}
             self.info |= {
                 "recipe": _name(self.make), "workbench": workbench.__version__, "code": self.code, "stopped": "unfinished",
                 "client": {"model": self.ledger.model, "endpoint": self.ledger.endpoint, "sampling": self.ledger.sampling.sent()},
@@ -340,7 +342,7 @@ class _Engine:
             self._notice(error)
         except _ENDS_THE_RUN:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() in a recipe would end the loop's thread, not the program
             outcomes = [Failure("exception", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())]
         keys = tuple(client.completions)
         outcomes = [o.as_of(task_id, shard.first + at, keys, client.cost) if isinstance(o, Failure) else o for o in outcomes]

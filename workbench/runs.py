@@ -249,7 +249,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """(folder, manifest) of every whole shard, in order."""
-    for path in sorted((folder / "shards").glob("*/manifest.json")):
+    for path in sorted((folder / "shards").glob("[0-9]*/manifest.json")):
         yield path.parent, orjson.loads(path.read_bytes())
 
 

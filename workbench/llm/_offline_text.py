@@ -28,7 +28,8 @@ resolve respond restore restrict result resume retain retry return reveal rise r
 select send separate serve set settle shape share shorten show shrink sign simplify sink skip soften solve specify spend split
 spread spring stand start state stay stop store strengthen submit subtract suggest suit supply support suspend take tell tend
 test tighten tolerate track transfer transform travel treat trigger try turn understand update upgrade use validate vanish vary
-verify wait warn watch weaken weigh work wrap write yield""".split()
+verify visit wait warn wash watch weaken weigh work wrap write yield chill clean click deploy dust edit knead preheat rinse slice
+spray sprinkle stir wipe""".split()
 _PAST = {"began": "begin", "became": "become", "came": "come", "gave": "give", "held": "hold", "kept": "keep", "meant": "mean",
          "took": "take", "made": "make", "grew": "grow", "ran": "run", "wrote": "write", "rose": "rise", "fell": "fall"}  # fmt: skip
 BASE = frozenset(_VERBS)
@@ -48,10 +49,11 @@ THIRD = {_third_person(verb): verb for verb in _VERBS}
 PAST = {_past(verb): verb for verb in _VERBS} | _PAST
 HELPERS = frozenset("is are was were can could may might must should will would shall cannot does do did has have had".split())
 DETERMINERS = frozenset("a an the no all any each every some both one two three four five six another many most its their your".split())
-PREPOSITIONS = frozenset("of in on at to from by for with within into onto over under above below between after before during until about through per without against among across towards via as".split())
+PREPOSITIONS = frozenset("of in on at to from by for with within into onto over under above below between after before during until about through per without against among across towards via as like unlike".split())
 SUBORDINATORS = frozenset("that which who whose whom where when if because while whereas although though since unless until once than what how why whether".split())
 _ANAPHORA = frozenset("it its they them their this these those such he she his her here former latter following previous above-mentioned aforementioned there so".split())
-_CONJUNCTS = frozenset("therefore thus hence also however then consequently accordingly too indeed".split())
+_VAGUE = re.compile(r"(?:the|both|each|either|neither|some|all|most|another|an?)?(?: [a-z]+)?(?: ?(?:other|one|ones|first|second|third|last|same|result|rest|two|three|reason|difference|answer|point|choice|change|example|idea|problem|goal|thing|way|part|step|advantage|drawback))+s?|everything|nothing|anything|something|all|most|both|each|some|many|others?", re.IGNORECASE)
+_CONJUNCTS = frozenset("therefore thus hence also however then consequently accordingly indeed".split())
 _ADVERBS = frozenset("usually often always never only still just simply normally typically automatically already rarely sometimes generally now not merely really actually".split())
 _STOP = frozenset("""a an the and or but if then else of in on at to from by for with within into over under above below between after before
 during until about through per without against than as is are was were be been being am do does did done has have had can could
@@ -60,7 +62,7 @@ who whom whose what when where why how you your we our us i my he she his her on
 much many few some any each every all both either other another same own too up down out off again once while because since
 although though unless whether e.g i.e etc via use used using make makes made get gets""".split())  # fmt: skip
 
-_ABBREVIATIONS = frozenset("e.g i.e etc vs cf fig figs no nos dr mr mrs ms st approx ca eq sec ch incl max min ed al inc ltd pp vol ref dept est viz resp".split())
+_ABBREVIATIONS = frozenset("e.g i.e vs cf fig figs no nos dr mr mrs ms st approx ca eq sec ch incl max min ed al inc ltd pp vol ref dept est viz resp".split())
 _CODE = re.compile(r"(`+)([^`]+)\1")
 _LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()\n]{0,500}(?:\([^()\n]{0,100}\)[^()\n]{0,300})?\)|\[[^\[\]\n]{0,100}\])")
 _MARKS = re.compile(r"\*{1,3}(?=\S)|(?<=\S)\*{1,3}|~~|(?<!\w)_{1,3}(?=\w)|(?<=[\w.!?)])_{1,3}(?!\w)|</?[a-zA-Z][^<>]{0,200}>|\[\^\w+\]|\{ *#[^{}\n]{0,80}\}|\\(?=[\\`*_{}\[\]()#+.!|<>~-])|\n[ \t]*>[ \t]?")
@@ -70,14 +72,15 @@ _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)[ \t#]*$")
 _ITEM = re.compile(r"([ \t>]*)(?:[-*+•]|(\d{1,3})[.)])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)")
 _QUOTE = re.compile(r"(?:[ \t]*>)+[ \t]?")
 _NOISE = re.compile(r"\s*(?:</?\w[^>]*>?\s*$|<!--|/{3,}|:::|!!!|\{[*%!{]|!\[|\[!\w|\[[^\]]+\]:|[-=_*\s]{3,}$|@\w|\$ |>>> |#!|[\w.]+ = |import \w|from \w+ import|def |class \w+[(:])")
-_END = re.compile(r"[.!?…][\"')\]*_”’]*(?=\s+(\S)|\s*$)")
+_END = re.compile(r"(?:[.!?…]|:(?=\s*$))[\"')\]*_”’]*(?=\s+(\S)|\s*$)")
 _WORD = re.compile(r"\w[\w.'’-]*\w|\w")
 _URL = re.compile(r"https?://\S+")
+_LEADS_ON = re.compile(r"(?:\bfollow(?:ing|s)\b.*|\b(?:below|this|these|like|examples?|instance|is|are|be|was|as|here|two|three|four|things|ways|steps|to|of|with|would|in|it|say|says|look|see)):$", re.IGNORECASE)
 # Text that gives orders to whoever processes it, and text about where to read on: neither is a fact to ask about.
 _UNFIT = re.compile(
     r"\[\[ ?##|\b(?:ignore|disregard|forget|override) (?:all |any |the |your |every )*(?:previous |prior |above |earlier |other )*(?:instruction|prompt|rule)"
     r"|\bsystem prompt|\byou are now\b|\b(?:reply|respond|answer) (?:only )?with\b|\blicen[sc]ed under|©|\bcopyright\b|all rights reserved|https?://"
-    r"|^(?:see|read|check|visit|continue)\b.{0,30}\b(?:also|more|below|next|docs|documentation|page|section|chapter|reference)"
+    r"|^(?:see|read|check|visit|continue)\b.{0,30}\b(?:also|more|above|below|next|docs|documentation|page|section|chapter|reference)"
     r"|\bnext (?:chapter|section|page)|\bthis (?:page|chapter|section|guide|document|tutorial)\b|\b(?:example|table|figure|list) (?:above|below)\b|\b(?:read|learn) more\b",
     re.IGNORECASE,
 )
@@ -204,8 +207,10 @@ def _split(text: str) -> Iterator[str]:
 def _is_fit(raw: str, clean: str) -> bool:
     """Whether this is a sentence that a question can be asked about, and that survives being quoted."""
     count = len(clean.split())
-    if not 5 <= count <= 60 or clean[-1] not in ".!" or not (clean[0].isupper() or clean[0].isdigit() or raw[0] == "`"):
+    if not 5 <= count <= 60 or clean[-1] not in ".!:" or _LEADS_ON.search(clean) or not (clean[0].isupper() or clean[0].isdigit() or raw[0] == "`"):
         return False
+    if raw.startswith("**") and raw.rstrip(".!").endswith("**"):
+        return False  # a label in bold, the heading of what follows
     letters = sum(char.isalpha() or char == " " for char in clean)
     # Quoted text is read back line by line: a line end that is not "\n" would come back changed.
     return letters > 0.7 * len(clean) and not _UNFIT.search(clean) and not _URL.search(raw) and raw.splitlines() == raw.split("\n")
@@ -234,6 +239,7 @@ def _informativeness(clean: str, stems: list[str], frequency: Counter[str], abou
     return density + bonus + (0.2 if 8 <= count <= 30 else 0) - (0.4 if has_anaphora(clean, within=2) else 0) - (0.2 if count > 40 else 0)
 
 
+@lru_cache(maxsize=4096)
 def clause(text: str) -> Clause | None:
     """Return the clause's subject, helper verb and rest; None when the rules cannot tell where the subject ends.
 
@@ -245,7 +251,7 @@ def clause(text: str) -> Clause | None:
     for at in range(1, min(10, len(tokens))):
         token = tokens[at].lower()
         previous = tokens[at - 1]
-        if previous[-1] in ",;:)—–" or previous[0] == "(" or token in SUBORDINATORS:
+        if previous[-1] in ",;:)—–" or previous == "-" or previous[0] == "(" or token in SUBORDINATORS:
             return None
         if token in HELPERS:
             return _with_helper(tokens, at)
@@ -256,9 +262,9 @@ def clause(text: str) -> Clause | None:
 
 def _can_start(tokens: list[str]) -> bool:
     first, second = tokens[0].lower(), tokens[1].lower()
-    if first in _ANAPHORA or first in PREPOSITIONS or first in SUBORDINATORS or first in _CONJUNCTS or first in _ADVERBS or first in ("and", "but", "or", "yet", "let", "let's"):
+    if first in _ANAPHORA or first in PREPOSITIONS or first in SUBORDINATORS or first in _CONJUNCTS or first in _ADVERBS or first in ("and", "but", "or", "yet", "let", "let's", "otherwise", "instead", "afterwards", "later", "meanwhile", "next", "especially"):
         return False
-    return not is_imperative(" ".join(tokens[:6])) and second not in ("to",)
+    return not is_imperative(" ".join(tokens[:6])) and second != "to" and first != "i"
 
 
 def is_imperative(text: str) -> bool:
@@ -268,7 +274,7 @@ def is_imperative(text: str) -> bool:
         return False
     if tokens[0] in ("never", "always", "don't") or tokens[:2] == ["do", "not"]:
         return True
-    return tokens[0] in BASE and not any(token in HELPERS or token in THIRD or token == "of" for token in tokens[1:3])
+    return tokens[0].strip(",") in BASE and not any(token in HELPERS or token in THIRD or token == "of" for token in tokens[1:3])
 
 
 def _subject(tokens: list[str], at: int) -> tuple[str, str]:
@@ -294,13 +300,17 @@ def _is_plural(tokens: list[str]) -> bool:
 def _with_helper(tokens: list[str], at: int) -> Clause | None:
     subject, adverbs = _subject(tokens, at)
     rest = tokens[at + 1 :]
+    if at > 1 and subject.split()[-1].lower() in ("you", "we", "it", "they", "i"):
+        return None
     while rest and rest[0].lower().strip(",") in _CONJUNCTS:
         rest = rest[1:]
     helper = tokens[at].lower()
-    if not rest or has_anaphora(subject):
+    if not rest or has_anaphora(subject) or _VAGUE.fullmatch(subject):
         return None
     if helper == "cannot":
         helper, rest = "can", ["not", *rest]
+    if helper in ("does", "do", "did") and rest[0].lower() not in BASE and rest[0].lower() != "not":
+        return Clause(subject, helper, f"{adverbs} do".strip(), " ".join(rest))
     if helper in ("has", "have", "had") and not (rest[0].endswith(("ed", "en")) or rest[0] in ("not", "never") or rest[0] in PAST):
         support = {"has": "does", "have": "do", "had": "did"}[helper]
         return Clause(subject, support, f"{adverbs} have".strip(), " ".join(rest))
@@ -311,7 +321,7 @@ def _with_verb(tokens: list[str], at: int) -> Clause | None:
     token, following = tokens[at].lower(), tokens[at + 1].lower() if at + 1 < len(tokens) else ""
     subject, adverbs = _subject(tokens, at)
     last = subject.split()[-1].lower()
-    if not following or last in DETERMINERS or last in PREPOSITIONS or last in ("and", "or") or has_anaphora(subject):
+    if not following or last in DETERMINERS or last in PREPOSITIONS or last in ("and", "or") or has_anaphora(subject) or _VAGUE.fullmatch(subject):
         return None
     is_plural = _is_plural(subject.split())
     if token in THIRD and not is_plural:
@@ -349,23 +359,29 @@ class Draft:
     quality: float
 
 
-_LABEL = re.compile(r"^(?:note|warning|tip|important|caution|info|safety|hint|example)(?: that)?[:.]? (?=[A-Z])|^(?:note that|remember that|keep in mind that|in fact,|of course,|however,|therefore,|thus,|in addition,|moreover,|also,|finally,|similarly,|likewise,|basically,|internally,|by default,) ", re.IGNORECASE)
+_LABEL = re.compile(r"^(?:note|warning|tip|important|caution|info|safety|hint|example)(?: that)?[:.]? (?=[A-Z])|^(?:note that|notice that|recall that|remember that|keep in mind that|in fact,|of course,|however,|therefore,|thus,|in addition,|moreover,|also,|finally,|similarly,|likewise,|basically,|internally,|by default,|(?:and|but|so|also|now|then)(?: then| also| still)?,?) ", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(is|are|was|were|do|does|did|ca|wo|could|should|would|has|have)n['’]t\b")
 _BREAK = re.compile(r"(?:,? [—–-] |: |, (?=(?:and|but|so|or|yet|nor|which|who|where|whereas|while|although|though|since|because|as|with|including|not|then|unlike|e\.g\.|i\.e\.|even|plus|typically|depending|like)\b)| and (?=(?:%s)\b)|,? \()" % "|".join(sorted(THIRD)))
-_LEADING = re.compile(r"(If|When|Once|While|Unless|After|Before|Until|Whenever|As soon as|As long as) (.+?), (?:then )?(.+)")
+_SECOND_VERB = re.compile(r",? (?:and|but|or) (?:then |also |\w+ly )?(?:%s)\b|, (?:%s)\b" % ("|".join(sorted(THIRD) + ["is", "are", "go"]), "|".join(sorted(THIRD))))
+_LISTED_VERB = re.compile(r", (?:%s)\b" % "|".join(sorted(THIRD)))
+_SECOND_ACTION = re.compile(r",? and (?:%s) (?:it|them|the|a)\b|, (?:%s) (?:it|them|the|a)\b" % ("|".join(_VERBS), "|".join(_VERBS)))
+_LEADING = re.compile(r"(If|When|Once|While|Unless|After|Before|Until|Whenever|As soon as|As long as) (.+)")
 _TRAILING = re.compile(r"(.+?),? (if|when|once|unless|until|after|before|while|whenever|as soon as|as long as|only if|only when|only after|only until) (.+)")
 _NOT_A_CONDITION = frozenset("know tell say see time day moment even and or check out is are was than case decide whether not even days hours minutes long shortly soon immediately right just".split())
-_REASON = re.compile(r"(.+?),? (because|since|so that|lest) (?!of\b|v?\d|version|then\b)(.+)")
-_LEADING_REASON = re.compile(r"(Because|Since) (?!of\b|v?\d|version|then\b)(.+?), (.+)")
-_LEADING_PURPOSE = re.compile(r"(?:To|In order to) ([a-z]+ .+?), (.+)")
+_REASON = re.compile(r"(.+?),? (because|since|so that|lest) (?!of\b|v?\d|version|then\b|before\b)(.+)")
+_LEADING_REASON = re.compile(r"(Because|Since) (?!of\b|v?\d|version|then\b|before\b)(.+?), (.+)")
+_LEADING_PURPOSE = re.compile(r"(?:To|In order to) ([a-z]+) (.+)")
 _PURPOSE = re.compile(r"(.+?) (?:in order )?to (%s) (.+)" % "|".join(_VERBS))
 _NO_PURPOSE = frozenset("able going need needs want wants have has try allowed likely due up how way time ought used free ready enough required has going where what when possible easy hard sure tends want supposed meant set right begin begins start starts or and not".split())
 _MEANS = re.compile(r"(.+?) by ((?:not )?[a-z]+ing\b.+)")
+_TO_DO = re.compile(r"(\w+(?: \w+){0,3}) to ((?:%s)\b.+)" % "|".join(_VERBS))
+_INTRANSITIVE = frozenset("lie occur happen rise fall arrive exist vanish come go differ vary sink behave begin stand travel live last".split())
 _TAIL = re.compile(r"(.+?),? ((?:when|if|once|while|after|before|until|unless|so that|in order to|rather than|instead of) .+)")
 _PASSIVE = re.compile(r"((?:be |been )?(?:\w+ly |also |not )?(?:\w{2,}ed|\w+en|kept|held|found|put|set|run|read|built|made|sent|known|drawn|meant|lost|cut))(| [^,]{1,40}?) (by|with|from|for|into|as|on|in|at|to) (.+)")
 _NUMBER_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred"
 _QUANTITY = re.compile(
     r"(?<![\w.,/:–−×=-])(?:(?P<about>about|up to|at least|at most|more than|less than|around|roughly|nearly|over) )?"
-    rf"(?P<number>\d[\d,]*(?:\.\d+)?(?:\s?(?:–|-|to|or|and)\s?\d[\d,]*(?:\.\d+)?)?|(?:{_NUMBER_WORDS})\b)(?![\w.:/–×^-]*[\w:/^])"
+    rf"(?P<number>\d[\d,]*(?:\.\d+)?(?:\s?(?:–|-|to|or|and)\s?\d[\d,]*(?:\.\d+)?)?|(?:(?:one|{_NUMBER_WORDS}) (?:to|or) )?(?:{_NUMBER_WORDS})\b)(?![\w.:/–×^-]*[\w:/^])"
     r"(?:\s?(?P<sign>%|°C|°F|°)| (?P<unit>[A-Za-zµ]+(?:[/³²]\w*)?(?: [a-z]+s\b)?))?",
     re.IGNORECASE,
 )
@@ -374,9 +390,9 @@ _UNITS = {"s": "seconds", "ms": "milliseconds", "min": "minutes", "h": "hours", 
           "°": "degrees", "kib": "KiB", "mib": "MiB", "gib": "GiB", "mb": "MB", "gb": "GB", "tb": "TB", "µs": "microseconds", "m³/s": "cubic metres per second",
           "mg/l": "milligrams per litre", "hpa": "hPa", "µs/cm": "µS/cm", "w": "watts", "n": "newtons"}  # fmt: skip
 _NAMED = frozenset("version v step code port level row table chapter section python http status line page day figure item option phase stage class grade python type no number since in".split())
-_MOVABLE = frozenset("to within after for by in at over every until above below under with on from".split())
+_MOVABLE = frozenset("to within after for by in at over every until above below under with".split())
 _CONTRAST = re.compile(r"(.+?),? (?:whereas|while|but) (.+)")
-_THAN = re.compile(r"(.+?\b(?:\w+er|more|less|fewer|better|worse)\b[^,;]{0,40}?) than (.+)")
+_THAN = re.compile(r"(.+?\b(?:(?!rather|other)\w+er|worse|(?:more|less|fewer|better)\b[^,;]{0,40}?)) than (.+)")
 
 
 def drafts(passage: str, section: str = "") -> tuple[Draft, ...]:
@@ -386,72 +402,102 @@ def drafts(passage: str, section: str = "") -> tuple[Draft, ...]:
 
 @lru_cache(maxsize=256)
 def _drafts(passage: str, section: str) -> tuple[Draft, ...]:
-    lower = _lower_words(passage)
+    known = names(passage)
     found = []
     for sentence in sentences(passage, section):
         for segment in _segments(sentence.plain):
             for rule in (_condition, _reason, _purpose, _by_means, _definition, _object, _passive, _subject_is, _number, _comparison):
-                found += [_draft(sentence, made, lower) for made in rule(segment, lower)]
-        found += [_draft(sentence, made, lower) for made in (*_step(sentence), *_cloze(sentence))]
+                found += [_draft(sentence, made, known) for made in rule(segment, known)]
+        found += [_draft(sentence, made, known) for made in (*_step(sentence), *_cloze(sentence))]
     return tuple(sorted((draft for draft in found if _is_askable(draft)), key=lambda draft: -draft.quality))
 
 
-def _draft(sentence: Sentence, made: tuple[str, str, dict[str, str], str, float], lower: frozenset[str]) -> Draft:
+def _draft(sentence: Sentence, made: tuple[str, str, dict[str, str], str, float], names: frozenset[str]) -> Draft:
     kind, form, slots, answer, quality = made
     length = sum(len(value.split()) for value in slots.values())
     quality = quality * (0.6 + sentence.score) - max(0, length - 16) * 0.03
-    return Draft(kind, form, slots, _closed(answer), sentence, quality)
+    if has_anaphora(answer, within=2) or re.search(r"\b(?:this|these|those|such|here|above|for that)\b", answer):
+        quality *= 0.8
+    return Draft(kind, form, slots, _closed(answer, form, names), sentence, quality)
+
+
+_POINTERS = frozenset("this these those such here former latter following previous aforementioned above".split())
+_PRONOUNS = frozenset("it its they them their he she his her".split())
 
 
 def _is_askable(draft: Draft) -> bool:
     """Whether the question will stand alone: nothing in it points at something said elsewhere."""
+    if draft.form.startswith("what_object") and has_anaphora(draft.answer, within=1):
+        return False
+    for value in (*draft.slots.values(), draft.answer):
+        if any(value.count(left) != value.count(right) for left, right in ("()", "[]", "“”")) or value.count('"') % 2:
+            return False
     for value in draft.slots.values():
         tokens = [word.lower() for word in words(value)]
-        if any(word in ("this", "these", "those", "such", "here", "former", "latter", "following", "previous", "aforementioned", "above") for word in tokens):
+        # "you" is nobody that "it" could point at.
+        nearby = tokens if "you" in tokens[:3] else tokens[:3]
+        if any(word in _POINTERS for word in tokens) or any(word in _PRONOUNS for word in nearby) or len(tokens) > 30:
             return False
-        if any(word in ("it", "its", "they", "them", "their", "he", "she", "his", "her") for word in tokens[:3]):
-            return False
-    return bool(draft.answer) and all(len(value.split()) <= 30 for value in draft.slots.values())
+    return bool(draft.answer)
 
 
-def _lower_words(text: str) -> frozenset[str]:
-    return frozenset(word for word in words(text) if word.islower())
+@lru_cache(maxsize=256)
+def names(passage: str) -> frozenset[str]:
+    """Return the words that keep their first letter anywhere: code, words with a capital in the middle of a sentence, and
+    lone subjects ("Tern keeps ...") that the passage never writes small."""
+    prose = "\n".join(line for line in passage.split("\n") if not line.lstrip().startswith(("#", "|")))
+    code = {found[0] for match in _CODE.finditer(prose) if (found := words(match[2]))}
+    prose = _CODE.sub("", prose)
+    small = frozenset(re.findall(r"\b[a-z]+\b", prose))
+    lone = {
+        match[1]
+        for match in re.finditer(r"(?:^|[.!?] )([A-Z][a-z]+) (?:also |then )?([a-z]+)\b", prose, re.MULTILINE)
+        if (match[2] in HELPERS or match[2] in THIRD) and match[1].lower() not in small | _STOP
+        and not re.search(r"(?:s|ing|tion|ity|ment|ness|age|ure|er|ance|ence|th)$", match[1])
+    }
+    return frozenset(code | lone | set(re.findall(r"(?<=[a-z,] )[A-Z][\w-]*", prose)))
 
 
-def lowered(text: str, seen: frozenset[str]) -> str:
-    """Return the text with a small first letter, unless its first word looks like a name."""
-    first = text.split(" ", 1)[0]
-    bare = first.strip("'’,").lower()
-    is_common = bare in seen or bare in _STOP or bare in BASE or bare in SUBORDINATORS or re.search(r"(?:ing|tions?|ity|ment|ness)$", bare)
-    return text[:1].lower() + text[1:] if first[1:].islower() and is_common or first == "A" else text
+def lowered(text: str, names: frozenset[str] = frozenset()) -> str:
+    """Return the text with a small first letter, unless it begins with a name."""
+    first, _, after = text.partition(" ")
+    bare = first.strip("'’,").removesuffix("'s").removesuffix("’s")
+    is_pair = re.match(r"[A-Z][a-z]", after) and bare.lower() not in _STOP
+    is_name = bare in names or is_pair or (not first[1:].islower() and len(first) > 1 and "-" not in first)
+    return text if is_name else text[:1].lower() + text[1:]
 
 
-def raised(text: str) -> str:
-    """Return the text with a capital first letter, unless its first word looks like code."""
-    first = text.split(" ", 1)[0]
-    return text if re.search(r"[_./\d=]\w|^\W", first) else text[:1].upper() + text[1:]
+def raised(text: str, names: frozenset[str] = frozenset()) -> str:
+    """Return the text with a capital first letter, unless it begins with code."""
+    first = text.split(" ", 1)[0].rstrip(",.;:")
+    return text if first in names or re.search(r"[_./=\d]|^\W", first) else text[:1].upper() + text[1:]
 
 
-def _closed(answer: str) -> str:
-    answer = raised(answer.strip(" ,;:"))
+def _closed(answer: str, form: str, names: frozenset[str]) -> str:
+    answer = answer if form == "cloze" else raised(answer.strip(" ,;:"), names)
     return answer + "." if len(answer.split()) > 3 and answer[-1] not in ".!?" else answer
 
 
 def _segments(text: str) -> list[str]:
-    text = text.rstrip(".! ")
-    text = _LABEL.sub("", _LABEL.sub("", text))
+    text = text.rstrip(".!: ")
+    text = re.sub(r",? for (?:example|instance)\b,?| \([^()]*\)", "", text)
+    text = _NEGATION.sub(lambda match: f"{ {'ca': 'can', 'wo': 'will'}.get(match[1], match[1])} not", _LABEL.sub("", _LABEL.sub("", text)))
     return [part[:1].upper() + part[1:] if part[:1].islower() and at else part for at, part in enumerate(re.split(r"; ", raised(text))) if len(part.split()) >= 4]
 
 
+@lru_cache(maxsize=4096)
 def _main(text: str) -> str:
     """The main clause: what stands before the first "and", "but", "which", bracket or dash that follows it."""
     match = next((match for match in _BREAK.finditer(text) if len(text[: match.start()].split()) >= 4), None)
     return text[: match.start()] if match else text
 
 
-def _turned(found: Clause, seen: frozenset[str], rest: str | None = None) -> str:
+def _turned(found: Clause, names: frozenset[str], rest: str | None = None) -> str:
     rest = found.rest if rest is None else rest
-    return " ".join(part for part in (found.helper, lowered(found.subject, seen), found.verb, rest) if part)
+    if found.helper in ("does", "do"):  # "does it rise and falls": what a second verb says is left out
+        match = _SECOND_VERB.search(rest)
+        rest = rest[: match.start()] if match else rest
+    return " ".join(part for part in (found.helper, lowered(found.subject, names), found.verb, rest) if part)
 
 
 def _advice(text: str) -> str:
@@ -460,25 +506,39 @@ def _advice(text: str) -> str:
     return "not " + text[7:] if text.startswith("do not ") else text
 
 
-def _condition(text, seen):
-    if match := _LEADING.fullmatch(text):
-        sub, condition, outcome = match[1].lower(), match[2], match[3]
-        if not has_anaphora(condition, within=1) and len(condition.split()) >= 2 and len(outcome.split()) >= 3:
-            yield from _outcome(sub, condition, outcome, 0.95, seen)
+def _condition(text, names):
+    if match := _LEADING.match(text):
+        if parts := _after_condition(match[2]):
+            yield from _outcome(match[1].lower(), *parts, 0.95, names)
         return
     match = _TRAILING.fullmatch(_main_before(text))
-    if match is None or match[1].split()[-1].lower() in _NOT_A_CONDITION or len(match[1].split()) < 3:
+    if match is None or match[1].split()[-1].lower() in _NOT_A_CONDITION or len(match[1].split()) < 3 or re.search(r"\b(?:that|which|who|whether|because|since|so)\b", match[1]):
         return
     outcome, sub, condition = match[1], match[2], _main(match[3])
+    if sub == "while" and text[match.end(1)] == ",":
+        return  # "A does this, while B does that" is a contrast
     answer = f"{sub} {condition}"
     form = {"if": "in_case", "only if": "in_case", "until": "how_long"}.get(sub, "at_what_time")
     if sub != "unless":
         if is_imperative(outcome):
             yield "condition", form, {"turned": f"should you {_advice(outcome)}"}, answer, 0.85
         elif found := clause(outcome):
-            yield "condition", form, {"turned": _turned(found, seen)}, answer, 0.9
-    if sub in ("if", "when", "unless", "once", "after", "while", "as soon as") and (clause(condition) or condition.startswith("you ")):
-        yield from _outcome(sub, condition, outcome, 0.8, seen)
+            yield "condition", form, {"turned": _turned(found, names)}, answer, 0.9
+    is_outcome = is_imperative(outcome) or clause(outcome) is not None
+    if sub in ("if", "when", "unless", "once", "after", "while", "as soon as") and is_outcome and (clause(condition) or condition.startswith("you ")):
+        yield from _outcome(sub, condition, outcome, 0.8, names)
+
+
+def _after_condition(text: str) -> tuple[str, str] | None:
+    """The condition and the outcome, parted at the first comma after which a clause begins."""
+    for match in re.finditer(r", (?:then )?", text):
+        condition, outcome = text[: match.start()], text[match.end() :]
+        is_clause = is_imperative(outcome) or clause(_main(outcome)) or re.match(r"(?:it|they|you|this|there|these|that|he|she|we)\b", outcome)
+        if is_clause and len(outcome.split()) >= 3:
+            length, last = len(condition.split()), condition.split()[-1].lower()
+            is_clear = 2 <= length <= 18 and not has_anaphora(condition, within=1) and last not in PREPOSITIONS
+            return (condition, outcome) if is_clear else None
+    return None
 
 
 def _main_before(text: str) -> str:
@@ -487,47 +547,52 @@ def _main_before(text: str) -> str:
     return text[: match.start()] if match and len(text[: match.start()].split()) > 6 else text
 
 
-def _outcome(sub, condition, outcome, quality, seen):
+def _outcome(sub, condition, outcome, quality, names):
     """What happens under a condition; the wording follows from what the outcome is."""
-    slots = {"sub": sub, "condition": lowered(condition, seen)}
+    slots = {"sub": sub, "condition": lowered(condition, names)}
     found = clause(_main(outcome))
-    if is_imperative(outcome) or outcome.lower().startswith(("you should", "you can", "you must", "you need")):
+    if is_imperative(outcome) or outcome.lower().startswith(("you should", "you must", "you need", "you have to")):
         yield "condition", "advice_if", slots, outcome, quality
+    elif outcome.lower().startswith(("you can", "you could", "you may")):
+        yield "condition", "options_if", slots, outcome, quality
     elif found and found.helper in ("does", "do") and found.verb not in ("have", "be"):
-        yield "condition", "does_if", slots | {"subject": f"{found.helper} {lowered(found.subject, seen)}"}, outcome, quality
+        yield "condition", "does_if", slots | {"subject": f"{found.helper} {lowered(found.subject, names)}"}, outcome, quality
     elif found and found.helper in ("is", "are") and re.match(r"(?:\w+ly |also |not )*(?:\w{2,}ed|\w+en|kept|held|sent|put)\b", found.rest):
-        yield "condition", "happens_to_if", slots | {"subject": lowered(found.subject, seen)}, outcome, quality
+        yield "condition", "happens_to_if", slots | {"subject": lowered(found.subject, names)}, outcome, quality
     elif found and found.helper in ("is", "are"):
         yield "condition", "holds_if", slots, outcome, quality - 0.15
     else:
         yield "condition", "happens_if", slots, outcome, quality - 0.05
 
 
-def _reason(text, seen):
+def _reason(text, names):
     match = _LEADING_REASON.fullmatch(text)
     sub, cause, effect = (match[1].lower(), match[2], match[3]) if match else ("", "", "")
     if not match and (match := _REASON.fullmatch(text)):
         effect, sub, cause = match[1], match[2], match[3]
     if not match and (match := re.fullmatch(r"(.+?), so (?!that\b|much\b|far\b|as\b)(.+)", text)):
         effect, sub, cause = match[2], "because", match[1]
-    if not match or len(effect.split()) < 3:
+    if not match or len(effect.split()) < 3 or cause.startswith("Of "):
         return
     effect = effect.removeprefix("then ")
+    if re.search(r", (?:which|whose|who|where)\b", effect):
+        return
     if sub == "so that" or sub == "lest":
         answer = f"{sub} {cause}"
     else:
-        answer = f"because {lowered(cause, seen)}"
+        answer = f"because {lowered(cause, names)}"
     if is_imperative(effect):
-        yield "reason", "why", {"turned": f"should you {_advice(effect)}"}, answer, 0.95
+        yield "reason", "why", {"turned": f"should you {_advice(effect)}", "effect": f"you should {_advice(effect)}"}, answer, 0.95
     elif found := clause(effect):
-        yield "reason", "why", {"turned": _turned(found, seen)}, answer, 1.0
-    elif not has_anaphora(effect, within=3):
-        yield "reason", "why_that", {"effect": lowered(effect, seen)}, answer, 0.7
+        yield "reason", "why", {"turned": _turned(found, names), "effect": lowered(effect, names)}, answer, 1.0
+    elif not has_anaphora(effect, within=6):
+        yield "reason", "why_that", {"effect": lowered(effect, names)}, answer, 0.7
 
 
-def _purpose(text, seen):
-    if (match := _LEADING_PURPOSE.fullmatch(text)) and match[1].split()[0] in BASE:
-        yield "procedure", "how_to", {"goal": match[1]}, match[2], 1.0
+def _purpose(text, names):
+    if match := _LEADING_PURPOSE.fullmatch(text):
+        if match[1] in BASE and (parts := _after_condition(f"{match[1]} {match[2]}")):
+            yield "procedure", "how_to", {"goal": parts[0]}, parts[1], 1.0
     elif (match := _PURPOSE.fullmatch(text)) and match[1].split()[-1].lower() not in _NO_PURPOSE:
         means, goal = match[1], _main(f"{match[2]} {match[3]}")
         if is_imperative(means) and 2 <= len(means.split()) <= 14 and "," not in means:
@@ -536,21 +601,21 @@ def _purpose(text, seen):
             yield "procedure", "used_to", {"goal": goal}, match[1], 0.85
 
 
-def _by_means(text, seen):
+def _by_means(text, names):
     match = _MEANS.fullmatch(_main(text))
     if match is None or len(match[1].split()) < 3:
         return
-    if is_imperative(match[1]):
+    if is_imperative(match[1]) and not match[1].lower().startswith(("do not", "never", "always", "don't")):
         yield "procedure", "how_to", {"goal": _advice(match[1])}, f"by {match[2]}", 0.9
     elif found := clause(match[1]):
-        yield "procedure", "how", {"turned": _turned(found, seen)}, f"by {match[2]}", 0.85
+        yield "procedure", "how", {"turned": _turned(found, names)}, f"by {match[2]}", 0.85
 
 
-def _definition(text, seen):
+def _definition(text, names):
     found = clause(text)
     if found is None or found.helper not in ("is", "are") or found.verb or len(found.subject.split()) > 6:
         return
-    rest, about = _definiens(found.rest), lowered(found.subject, seen)
+    rest, about = _definiens(found.rest), lowered(found.subject, names)
     if not re.match(r"(?:a|an|the|any|one of|part of) \w+ \w+", rest) or re.match(r"(?:a|the) (?:good|bad|same|case|reason|little|bit|few|lot|only)\b", rest):
         return
     yield "definition", "what_is" if found.helper == "is" else "what_are", {"term": about}, f"{found.subject} {found.helper} {rest}", 1.0
@@ -559,11 +624,11 @@ def _definition(text, seen):
 
 
 def _definiens(text: str) -> str:
-    match = re.search(r"(?:, (?:and|but|so|yet) | [—–] |: )", text)
+    match = re.search(r"(?:, (?:and|but|so|yet|while|whereas) | [—–] |: )", text)
     return text[: match.start()] if match and len(text[: match.start()].split()) >= 4 else text
 
 
-def _object(text, seen):
+def _object(text, names):
     found = clause(_main(text))
     if found is None:
         return
@@ -572,30 +637,41 @@ def _object(text, seen):
         verb, _, rest = rest.partition(" ")
     if helper in ("is", "are", "was", "were", "has", "have", "had") or not verb or not rest:
         return
+    if match := _SECOND_ACTION.search(rest):
+        rest = rest[: match.start()]
     match = _TAIL.fullmatch(rest)
     thing, tail = (match[1], " " + match[2]) if match else (rest, "")
+    if verb == "use" and (match := re.fullmatch(r"(.+?) (to (?:%s) .+)" % "|".join(_VERBS), rest)):
+        thing, tail = match[1], " " + match[2]
+    if found.subject.lower() in ("you", "we") and not tail:
+        return  # "What can you use?" could be about anything
     first, _, after = thing.partition(" ")
     particle = ""
-    if first in ("on", "to", "from", "with", "for", "of", "at") and after and after.split()[0] not in BASE:
+    if verb in ("allow", "enable", "help", "tell", "ask", "cause", "force", "require", "permit") and (match := _TO_DO.fullmatch(thing)):
+        particle, thing = f" {match[1]} to do", match[2]
+    elif first in ("on", "to", "from", "with", "for", "of", "at") and after and after.split()[0] not in BASE:
         particle, thing = f" {first}", after
     first = thing.split()[0].lower()
-    if first in PREPOSITIONS or first in SUBORDINATORS or first in _ADVERBS or first in ("not", "so", "out", "off", "down", "together", "away", "back", "as", "very", "too", "well") or first.endswith(("ly", "ing")) or first[0].isdigit() or first in _NUMBER_WORDS.split("|"):
+    if first in PREPOSITIONS or first in SUBORDINATORS or first in _ADVERBS or first in ("not", "so", "elsewhere", "out", "off", "down", "together", "away", "back", "as", "very", "too", "well") or first.endswith(("ly", "ing")) or first[0].isdigit() or first in _NUMBER_WORDS.split("|"):
         return
     kind = "definition" if verb in ("mean", "refer", "describe", "represent", "consist", "contain") else "fact"
-    slots = {"turned": f"{helper} {lowered(found.subject, seen)} {verb}{particle}", "tail": tail}
+    slots = {"turned": f"{helper} {lowered(found.subject, names)} {verb}{particle}", "tail": tail}
+    if not particle and verb.split()[-1] in _INTRANSITIVE:
+        return
+    is_thin = not tail and (len(content_stems(found.subject)) < 2 or verb in ("have", "need", "make", "take", "go", "get", "give", "do", "become", "come"))
     if len(thing.split()) <= 20:
-        yield kind, "what_object" if tail else "what_object_plain", slots, thing, 0.85 if tail else 0.75
+        yield kind, "what_object" if tail else "what_object_plain", slots, thing, 0.85 if tail else 0.5 if is_thin else 0.75
 
 
-def _passive(text, seen):
+def _passive(text, names):
     found = clause(_main(text))
     if found is None or found.helper in ("does", "do", "did", "has", "have") or not (match := _PASSIVE.fullmatch(found.rest)):
         return
     participle, between, preposition, thing = match.groups()
     first = thing.split()[0].lower()
-    if first[0].isdigit() or first in _NUMBER_WORDS.split("|") or first in ("all", "most", "order", "time", "least", "once", "use", "default") or first in BASE or first.endswith("ing") or len(thing.split()) > 14:
+    if first[0].isdigit() or first in _NUMBER_WORDS.split("|") or first in ("all", "most", "order", "time", "least", "once", "use", "default", "far", "well", "soon", "long", "much", "if", "though") or first in BASE or first.endswith("ing") or len(thing.split()) > 14:
         return
-    turned = f"{found.helper} {lowered(found.subject, seen)} {participle}{between}"
+    turned = f"{found.helper} {lowered(found.subject, names)} {participle}{between}"
     if preposition in ("in", "on", "at", "into"):
         if re.search(r"\b(?:stored|kept|found|placed|written|located|saved|logged|put|held|defined|mounted|installed|shown|listed|declared|published|fixed|measured)$", participle):
             yield "fact", "where", {"turned": turned}, f"{preposition} {thing}", 0.85
@@ -605,17 +681,19 @@ def _passive(text, seen):
         yield "fact", "what_stranded", {"turned": turned, "preposition": preposition}, thing, 0.75
 
 
-def _subject_is(text, seen):
+def _subject_is(text, names):
     main = _main(text)
     found = clause(main)
     if found is None or found.helper in ("are", "were", "do", "have") or len(found.subject.split()) > 6 or _is_plural(found.subject.split()):
         return
-    predicate = main[len(found.subject) :].strip()
+    predicate = re.sub(r"^(?:%s) " % "|".join(sorted(_CONJUNCTS)), "", main[len(found.subject) :].strip())
+    if match := _LISTED_VERB.search(predicate):
+        predicate = predicate[: match.start()]
     if not 5 <= len(predicate.split()) <= 20 or re.match(r"(?:is|was) (?:a|an|the|not|only|in|on|at)\b|(?:does|is|did|can|will|cannot)\b.*\bnot\b|cannot\b", predicate):
         return
-    if match := re.fullmatch(r"(?:The )?([A-Z]?[a-z]+) (?:\d[\w.]*|[A-Z][\w-]*)", found.subject):
-        yield "fact", "which_noun", {"noun": match[1].lower(), "predicate": predicate}, found.subject, 0.7
-    yield "fact", "what_subject", {"predicate": predicate}, found.subject, 0.6
+    if re.match(r"(?:no|nobody|none|nothing|only)\b", found.subject, re.IGNORECASE) or any(clause(part) for part in predicate.split(", ")[1:]) or re.match(r"(?:is|was) (?:what|that|to|why|how|when|where|[A-Z])", predicate):
+        return
+    yield "fact", "what_subject", {"predicate": predicate}, found.subject, 0.6 if " " in found.subject else 0.5
 
 
 def _unit(match: re.Match[str], text: str) -> str:
@@ -651,22 +729,25 @@ def _quantities(text: str) -> Iterator[tuple[int, int, str, str]]:
         yield match.start(), end, f"{(match['about'] or '').lower()} {asked}".strip(), text[match.start() : end]
 
 
-def _number(text, seen):
+def _number(text, names):
     main = _main(text)
     found = clause(main)
     for start, end, asked, quantity in _quantities(main):
         before, after = main[:start].strip(), main[end:]
-        if start == 0 and after:
+        if start == 0 and found and found.subject.startswith(quantity):
             yield "number", "how_many_subject", {"asked": asked, "predicate": after.strip()}, quantity, 0.95
-        elif found and start > len(found.subject):
-            yield from _fronted(found, main, start, asked, quantity, after, seen)
-        if before and not has_anaphora(main, within=2) and len(main.split()) <= 24:
-            yield "number", "in_place", {"statement": f"{lowered(before, seen)} {asked}{after}"}, quantity, 0.55
+        elif found and start > len(found.subject) and not re.match(r" (?:of|to|and) ", after):
+            yield from _fronted(found, main, start, asked, quantity, after, names)
+        last = before.split()[-1].lower() if before else ""
+        has_verb = any(word in HELPERS or word in THIRD for word in main.lower().split())
+        is_plain = last in PREPOSITIONS or last in THIRD or last in HELPERS or last in ("than", "least", "most", "only")
+        if is_plain and has_verb and " " in before and not has_anaphora(main, within=2) and len(main.split()) <= 24 and not is_imperative(main) and not re.match(r"(?:so|since|if|as|because)\b", main, re.IGNORECASE) and not re.match(r" (?:and )?\d", after):
+            yield "number", "in_place", {"statement": f"{lowered(before, names)} {asked}{after}"}, quantity, 0.55
     if found and found.helper in ("is", "was") and not found.verb and (match := re.match(r"((?:about |at most |at least |only )?\d[\d,.]*(?:\s?[–-]\s?\d[\d,.]*)?(?:\s?(?:%|°C|[A-Za-zµ³/]+))?)(?= by default|$| in | at | for | on )(.*)", found.rest)):
-        yield "number", "what_value", {"turned": f"{found.helper} {lowered(found.subject, seen)}{match[2]}"}, match[1], 1.0
+        yield "number", "what_value", {"turned": f"{found.helper} {lowered(found.subject, names)}{match[2]}"}, match[1], 1.0
 
 
-def _fronted(found: Clause, main: str, start: int, asked: str, quantity: str, after: str, seen: frozenset[str]):
+def _fronted(found: Clause, main: str, start: int, asked: str, quantity: str, after: str, names: frozenset[str]):
     """"A row holds up to 64 KiB" gives "up to how many KiB does a row hold"."""
     at = main.find(found.rest)
     between = main[at:start].split() if 0 < at <= start else ["?"] * 9
@@ -676,21 +757,21 @@ def _fronted(found: Clause, main: str, start: int, asked: str, quantity: str, af
         return
     if is_object and not preposition and found.helper not in ("does", "do", "did"):
         return
-    turned = " ".join(part for part in (found.helper, lowered(found.subject, seen), found.verb, *between) if part) + after
+    turned = " ".join(part for part in (found.helper, lowered(found.subject, names), found.verb, *between) if part) + after
     yield "number", "how_many", {"asked": f"{preposition} {asked}".strip(), "turned": turned}, f"{preposition} {quantity}".strip(), 1.0
 
 
-def _comparison(text, seen):
+def _comparison(text, names):
     main = text if len(text.split()) <= 32 else _main(text)
     if (match := re.fullmatch(r"Unlike (.+?), (.+)", main)) and (found := clause(match[2])):
-        yield "comparison", "differ", {"one": lowered(found.subject, seen), "other": match[1]}, match[2], 1.0
-    elif (match := _CONTRAST.fullmatch(main)) and (one := clause(match[1])) and (other := clause(match[2][:1].upper() + match[2][1:])) and one.helper[:2] == other.helper[:2]:
-        first, second = lowered(one.subject, seen), lowered(other.subject, seen)
+        yield "comparison", "differ", {"one": lowered(found.subject, names), "other": match[1]}, match[2], 1.0
+    elif (match := _CONTRAST.fullmatch(main)) and len(match[1].split()) <= 14 and not re.search(r"\b(?:so|because)\b", match[1]) and (one := clause(match[1])) and (other := clause(match[2][:1].upper() + match[2][1:])) and one.helper[:2] == other.helper[:2]:
+        first, second = lowered(one.subject, names), lowered(other.subject, names)
         if len(first.split()) <= 6 and len(second.split()) <= 6 and first.lower() != second.lower():
             yield "comparison", "differ", {"one": first, "other": second}, text, 1.0
     if (match := _THAN.fullmatch(_main(text))) and (found := clause(match[1])) and len(match[2].split()) <= 10 and not match[2][0].isdigit():
-        yield "comparison", "than_what", {"turned": _turned(found, seen)}, match[2], 0.9
-    if (match := re.fullmatch(r"(.+?),? (rather than|instead of) (.+)", _main(text))) and is_imperative(match[1]):
+        yield "comparison", "than_what", {"turned": _turned(found, names)}, match[2], 0.9
+    if (match := re.fullmatch(r"(.+?),? (rather than|instead of) (.+)", _main(text))) and is_imperative(match[1]) and " " in match[3]:
         yield "comparison", "instead", {"preposition": match[2], "other": match[3]}, match[1], 0.9
 
 
@@ -703,10 +784,14 @@ def _step(sentence):
 def _cloze(sentence):
     """The sentence with its most telling words left out: a figure, else its longest content words."""
     text = sentence.plain if len(sentence.plain.split()) <= 28 else _main(sentence.plain)
+    tokens = text.lower().split()
+    has_verb = any(word in HELPERS or word in THIRD or word in BASE for word in tokens)
+    if not has_verb or has_anaphora(text, within=4) or tokens[0] in ("let's", "now", "imagine", "think", "suppose", "we", "i"):
+        return
     gap = next(((start, end) for start, end, *_ in _quantities(text) if start), None)
     if gap is None:
-        tokens = [match for match in _WORD.finditer(text) if match.start() and match[0].lower() not in _STOP and len(match[0]) > 3]
-        longest = max(tokens, key=lambda match: (not match[0].isalpha(), len(match[0])), default=None)
+        tokens = [match for match in _WORD.finditer(text) if match.start() and len(match[0]) > 4 and not re.search("['’]", match[0])]
+        longest = max(tokens, key=lambda match: (not match[0].replace("-", "").isalpha(), len(match[0])), default=None)
         gap = longest.span() if longest else None
     if gap:
-        yield "fact", "cloze", {"gapped": text[: gap[0]] + "____" + text[gap[1] :].rstrip(".! ")}, text[gap[0] : gap[1]], 0.3
+        yield "fact", "cloze", {"gapped": text[: gap[0]] + "____" + text[gap[1] :].rstrip(".!: ")}, text[gap[0] : gap[1]], 0.3

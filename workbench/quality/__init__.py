@@ -1,10 +1,15 @@
-"""Checks: each marks records and explains; none deletes. `Verdicts` is what every check returns.
+"""Checks: each marks records and explains; none deletes.
+
+Every check returns `Verdicts`, which join with +:
 
     from workbench.quality import dedup, rules
+    from workbench.records import kept
 
     verdicts = rules.check(records) + dedup.exact(records)
-    good = kept(records, verdicts)                         # workbench.records.kept: failed no check, each id once"""
+    good = kept(records, verdicts)
 
-from workbench.quality.verdicts import Verdicts
+`good` holds those that failed no check, each id once."""
 
-__all__ = ["Verdicts"]
+from workbench.quality.checks import Limits, Verdicts
+
+__all__ = ["Limits", "Verdicts"]
