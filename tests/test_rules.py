@@ -77,20 +77,31 @@ def test_limits_of_single_texts_can_be_set_and_names_that_do_not_exist_are_refus
 
 # --- repetition
 
-POEM = [f"Line {number} of a short poem" for number in range(7)]
+POEM = [
+    "The kettle sings on the stove",
+    "and nobody minds the rain",
+    "A dog is asleep by the door",
+    "while Grandmother counts her sheep",
+    "There is bread in a tin",
+    "enough for us and them",
+    "so let it pour tonight",
+]
 
 
 @pytest.mark.parametrize(
     "output, reason",
     [
-        ("\n".join([*POEM, *POEM[:3]]), ""),  # 3 of 10 lines are repeats: 0.30
-        ("\n".join([*POEM[:6], *POEM[:3]]), "repeated_lines"),  # 3 of 9
+        ("\n".join([*POEM, *POEM[:6:2]]), ""),  # 3 of 10 lines are repeats: 0.30
+        ("\n".join([*POEM[:6], *POEM[:6:2]]), "repeated_lines"),  # 3 of 9
         ("\n".join(["User\n- id\n- name\n- e-mail", "Team\n- id\n- name\n- e-mail"] * 2), ""),  # short lines
         ("```\n" + "total = total + item.price\n" * 9 + "```\nThe loop adds up the prices.", ""),  # code
         ("the cat sat on the mat and " * 12, "repeated_ngrams"),
         ("no " * 30, "repeated_ngrams"),
         ("no " * 12, ""),  # too short to judge
-        (" ".join(f"What is the best {what} in town?" for what in ("bar", "inn", "cafe", "diner", "bakery")), ""),
+        (
+            " ".join(f"Which is the best {what} near the station and why?" for what in ("bar", "inn", "cafe", "diner")),
+            "",
+        ),
         (f"{HOSE} {HOSE}", "repeated_ngrams"),
         (f"{HOSE} In short: drain it, {HOSE[46:80]}.", ""),
     ],
@@ -239,7 +250,7 @@ def test_a_placeholder_is_right_where_the_passage_or_the_request_has_it():
         "unfilled_template"
     ]
     assert reasons(rules.placeholder, task("Dear [Name],", "Write a letter template.")) == [""]
-    assert reasons(rules.placeholder, task("[Name] is a noun.", "Is [Name] a noun or a verb?")) == [""]
+    assert reasons(rules.placeholder, task("[Name] is a noun.", "Is it a noun or a verb?", "[Name]")) == [""]
     assert reasons(rules.placeholder, Document("Write `{{ x }}` to print x."), Document("Dear {{ x }}, hello.")) == [
         "",
         "unfilled_template",

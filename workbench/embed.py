@@ -174,8 +174,8 @@ def _encoder(model: str | os.PathLike[str] | Endpoint, batch_size: int) -> tuple
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
-        """a an the and or but nor if then than so as of at by for from in into on onto to with without about over under up
-        down out off is are was were be been being am do does did done has have had having will would shall should can
+        """a an the and or but nor if then than so as of at by for from in into on onto to with without about over
+        under up down out off is are was were be been being am do does did done has have had having will would shall should can
         could may might must i me my we us our you your he him his she her hers it its they them their this that these
         those there here what which who whom whose not no some any all each every both either neither one s t also just
         very too such only own same how when where why while because more most other""",
@@ -410,8 +410,9 @@ class _Cache:
         try:
             for start in range(0, len(keys) if self._database else 0, 500):
                 some = keys[start : start + 500]
-                chosen = f"model = ? AND text IN ({','.join('?' * len(some))})"
-                found.update(self._database.execute(f"SELECT text, vector FROM vectors WHERE {chosen}", (identity, *some)))
+                marks = ",".join("?" * len(some))
+                sql = f"SELECT text, vector FROM vectors WHERE model = ? AND text IN ({marks})"
+                found.update(self._database.execute(sql, (identity, *some)))
         except sqlite3.Error as error:
             raise self._explained(error) from error
         if not all(map(_is_whole, found.values())):

@@ -150,7 +150,7 @@ class Run:
 
     def _losses_by_check(self, made: int) -> list[FunnelStep]:
         first: dict[str, str] = {}
-        for verdict in self.verdicts:
+        for verdict in sorted(self.verdicts, key=lambda verdict: verdict.check == "rows"):  # what was only too many comes last
             if not verdict.passed:
                 first.setdefault(verdict.record_id, f"{verdict.check}: {verdict.reason}")
         ids = [record.id for record in self.records]
@@ -158,7 +158,8 @@ class Run:
         counts = Counter(first[record_id] for record_id in unique if record_id in first)
         repeats = len(ids) - len(unique)
         steps = [FunnelStep("the same record again", repeats, "loss")] if repeats else []
-        steps += [FunnelStep(reason, count, "loss") for reason, count in counts.most_common()]
+        ranked = sorted(counts.items(), key=lambda item: (item[0].startswith("rows:"), -item[1], item[0]))
+        steps += [FunnelStep(reason, count, "loss") for reason, count in ranked]
         return [*steps, FunnelStep("records kept", made - repeats - sum(counts.values()), "total")]
 
     # --- what to do next ---

@@ -28,13 +28,14 @@ class Gates:
     """The rates that must hold for the next stage to begin, each a share from 0 to 1.
 
     Parse and evidence: of the answers, those that could be read, and whose evidence was in the passage. Duplicates: of the
-    rows made. Openings: of the rows made, those that begin with the most common four words. Duplicates and openings are
-    judged from 30 rows on."""
+    rows made. Openings: of the rows made, those that begin with the most common four words. Accepted: of the tasks, those
+    that gave a row which passed every check. Duplicates, openings and accepted rows are judged from 30 on."""
 
     min_parse_rate: float = 0.80
     min_evidence_rate: float = 0.70
     max_duplicate_rate: float = 0.25
     max_opening_share: float = 0.20
+    min_accept_rate: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Stage:
             said.append(f"duplicate rate {self.duplicate_rate:.0%}, at most {gates.max_duplicate_rate:.0%} is allowed")
         if self.made >= _SMALLEST_SAMPLE and self.opening_share > gates.max_opening_share:
             said.append(f'{self.opening_share:.0%} of rows begin with "{self.opening}", at most {gates.max_opening_share:.0%} may')
+        if self.tasks >= _SMALLEST_SAMPLE and self.accepted < gates.min_accept_rate * self.tasks:
+            said.append(f"{self.accepted:,} of {self.tasks:,} tasks gave an accepted row, at least {gates.min_accept_rate:.0%} are needed")
         return said
 
 
@@ -114,9 +117,10 @@ def grow(
         raise InputError(f"rows must be 1 or more, got {rows}.")
     stages: list[Stage] = []
     accepted: list[Record] = []
-    taken, why = 0, ""
-    run = verdicts = None
+    verdicts: list[Verdict] = []
+    taken, why, run = 0, "", None
     for target in [*(stage for stage in STAGES if stage < rows), rows]:
+        stage = None
         while len(accepted) < target and not why:
             share = max(0.05, len(accepted) / taken) if taken else 0.9
             wanted = taken + math.ceil(1.05 * (target - len(accepted)) / share)
@@ -128,19 +132,28 @@ def grow(
             run = runner.run(make, plan.first(taken), client=client, out=out, budget=budget, options=options)
             verdicts = list(check(run.records))
             accepted = kept(run.records, verdicts)
-            why = run.stopped
-        if run is None or verdicts is None:
-            raise InputError("the plan has no task. Give documents with longer text.")
-        stages.append(_measure(run, verdicts, target, len(accepted)))
-        if not why and gates is not None and target < rows and (broken := stages[-1].broken(gates)):
-            before = f" Before, at {stages[-2].made:,} rows: {_rates(stages[-2])}." if len(stages) > 1 else ""
-            why = f"Stopped after the stage of {target}: {'; '.join(broken)}.{before} Look at the failures and samples, and mend the prompt or the model; gates=None (--no-gates) goes on regardless."
+            stage = _measure(run, verdicts, target, len(accepted))
+            # Judged after every helping, not only at the stage's end: a stage that cannot fill up would empty the plan.
+            is_last = target == rows and len(accepted) >= rows
+            why = run.stopped or ("" if is_last or gates is None else _why_not(stage, stages, gates))
+        if stage is not None:
+            stages.append(stage)
         if why:
             break
+    if run is None:
+        raise InputError("the plan has no task. Give documents with longer text.")
     beyond = [Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for") for record in accepted[rows:]]
     (run.folder / "verdicts" / "rows.parquet").unlink(missing_ok=True)
     run.mark(verdicts, beyond)
     return Growth(run, accepted[:rows], tuple(stages), rows, why)
+
+
+def _why_not(stage: Stage, before: list[Stage], gates: Gates) -> str:
+    """Why the next stage must not begin, in words; empty when it may."""
+    if not (broken := stage.broken(gates)):
+        return ""
+    last = f" Before, at {before[-1].made:,} rows: {_rates(before[-1])}." if before else ""
+    return f"Stopped in the stage of {stage.target:,}: {'; '.join(broken)}.{last} Look at the failures and samples, and mend the prompt or the model; gates=None (--no-gates) goes on regardless."
 
 
 def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) -> Stage:
@@ -149,15 +162,14 @@ def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) 
     evidenced = made + losses["evidence"]
     duplicates = Counter(verdict.reason for verdict in verdicts if not verdict.passed)["duplicate"] + made - len(by_id(run.records))
     asked = [record for record in run.records if isinstance(record, QA)] or run.records
-    openings = opening_table(asked)
-    opening, count = openings[0] if openings else ("", 0)
+    openings = opening_table(asked).slice(0, 1).to_pylist() or [{"opening": "", "share": 0.0}]
     return Stage(
         target, run.tasks, made, accepted,
         parse_rate=1 - losses["parse"] / answered if answered else 0.0,
         evidence_rate=made / evidenced if evidenced else 0.0,
         duplicate_rate=duplicates / made if made else 0.0,
-        opening_share=count / len(asked) if asked else 0.0,
-        opening=opening,
+        opening_share=openings[0]["share"],
+        opening=openings[0]["opening"],
     )  # fmt: skip
 
 

@@ -227,12 +227,13 @@ def documents(path: str | os.PathLike[str]) -> Documents:
         return _documents_of_table(root)
     suffixes = _TEXT_SUFFIXES | _CONVERTED_SUFFIXES
     if root.is_file():
-        files = [root]
+        files = [root] if root.suffix.lower() in suffixes else []
     else:
         hidden = lambda file: any(part.startswith(".") for part in file.relative_to(root).parts)  # noqa: E731
         files = sorted(file for file in root.rglob("*") if file.is_file() and file.suffix.lower() in suffixes and not hidden(file))
     if not files:
-        raise InputError(f"{root} holds no document ({', '.join(sorted(suffixes))}). Name the folder that holds them.")
+        what = "is no document of a known kind" if root.is_file() else "holds no document"
+        raise InputError(f"{root} {what} ({', '.join(sorted(suffixes))}, or a .parquet file with a text column). Name the folder that holds them.")
     found, skipped = Documents(), []
     for file in files:
         name = file.relative_to(root).as_posix() if root.is_dir() else file.name
@@ -273,8 +274,14 @@ def _decoded(raw: bytes) -> str:
 
 
 def _converted(file: Path) -> str:
-    """HTML, PDF and Word as Markdown, by markitdown; plugins and anything that would reach the network stay off."""
-    converter = require("markitdown", extra="documents").MarkItDown(enable_plugins=False)
+    """HTML, PDF and Word as Markdown, by markitdown.
+
+    Only the converter of the file's own kind is asked: by default markitdown takes a damaged PDF for plain text, and it
+    would follow links and load plugins."""
+    markitdown = require("markitdown", extra="documents")
+    converter = markitdown.MarkItDown(enable_builtins=False, enable_plugins=False)
+    name = {".pdf": "PdfConverter", ".docx": "DocxConverter"}.get(file.suffix.lower(), "HtmlConverter")
+    converter.register_converter(getattr(require("markitdown.converters", extra="documents"), name)())
     try:
         return converter.convert_local(file).text_content
     except WorkbenchError:

@@ -29,8 +29,10 @@ _DECIDING = (
 _LONGEST_TOKENS = 1024  # of an answer when nobody set max_tokens; it changes no row, because reaching it is a failure
 _LINGER_SECONDS = 0.005  # a batch waits for requests that start together; one token of a small model takes longer
 # Llama 3's template writes today's date into the prompt. The same request must stay the same prompt, so it is always
-# this day, the one that template itself falls back to.
-_TODAY = datetime(2024, 7, 26)
+# the day that template itself falls back to. As a macro, because transformers hands a template no functions.
+_SAME_DAY = "{%% macro strftime_now(format) %%}{{ format%s }}{%% endmacro %%}" % "".join(
+    f"|replace('%{letter}','{datetime(2024, 7, 26).strftime('%' + letter)}')" for letter in "aAbBdHIjmMpSyY"
+)
 
 
 class Local:
@@ -127,11 +129,7 @@ class Local:
                     "and its endpoint names the old ones. Make it again."
                 )
             return loaded
-        hub = require("huggingface_hub", extra="local")
-        try:
-            folder = Path(hub.snapshot_download(self.model, revision=self._revision, allow_patterns=list(_DECIDING)))
-        except Exception as error:
-            raise ClientError(f"cannot fetch {self.model!r} from the Hub: {_first_line(error)}") from error
+        folder = _fetch(self.model, self._revision)
         _check(folder, self.model)
         return _Loaded.load(folder, self.model, self._device, self._chat_template)
 
@@ -165,7 +163,7 @@ class _Job:
 class _Loaded:
     """A model in memory. Only the worker thread touches it."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, chat_template: str | None):
+    def __init__(self, name: str, model: Any, tokenizer: Any, chat_template: str):
         self.name, self.model, self.tokenizer, self.chat_template = name, model, tokenizer, chat_template
         own = model.generation_config
         ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
@@ -207,12 +205,14 @@ class _Loaded:
                 f"{name!r} lacks {len(missing)} of its weights, {missing[0]} for one. Copy or save the whole model "
                 f"again; for a model that writes no text ({model.config.model_type}) there is no llm.Local."
             )
-        if chat_template is None and not tokenizer.chat_template:
+        try:
+            template = tokenizer.get_chat_template(chat_template)
+        except ValueError as error:
             raise ClientError(
                 f"{name!r} has no chat template (a base model?). "
                 "Pass the one it was trained with: llm.Local(..., chat_template=...)."
-            )
-        return cls(name, model, tokenizer, chat_template)
+            ) from error
+        return cls(name, model, tokenizer, (_SAME_DAY if "strftime_now" in template else "") + template)
 
     def answer(self, jobs: list[_Job]) -> None:
         """Settle each job with a Completion or a CallFailed."""
@@ -250,9 +250,8 @@ class _Loaded:
     def prompt(self, messages: Messages) -> list[int]:
         try:
             encoded = self.tokenizer.apply_chat_template(
-                list(messages), chat_template=self.chat_template, add_generation_prompt=True, tokenize=True,
-                return_dict=True, strftime_now=_TODAY.strftime,
-            )  # fmt: skip
+                list(messages), chat_template=self.chat_template, add_generation_prompt=True, return_dict=True
+            )
         except Exception as error:  # jinja's: many templates refuse a system message, or two of a role in a row
             roles = ", ".join(message["role"] for message in messages)
             raise ClientError(
@@ -370,6 +369,19 @@ def _find(given: str | os.PathLike[str]) -> tuple[Path | None, str]:
             f"there is no folder {given}, and as a Hub id it cannot be resolved: {_first_line(error)}. "
             "Check the name; offline, the model must be in the Hub cache (fetch it once with: hf download owner/name)."
         ) from error
+
+
+def _fetch(hub_id: str, revision: str) -> Path:
+    """The folder of a Hub id in the cache, fetched where that is possible."""
+    hub = require("huggingface_hub", extra="local")
+    wanted = {"revision": revision, "allow_patterns": list(_DECIDING)}
+    try:
+        return Path(hub.snapshot_download(hub_id, **wanted))
+    except Exception as error:  # offline, a revision that is all there is still asked about: look for it alone
+        try:
+            return Path(hub.snapshot_download(hub_id, local_files_only=True, **wanted))
+        except Exception:
+            raise ClientError(f"cannot fetch {hub_id!r} from the Hub: {_first_line(error)}.") from error
 
 
 def _check(folder: Path, given: str) -> None:

@@ -1,14 +1,14 @@
 """Offline: a client without a model. It writes by rules, deterministically, so that everything runs without a network.
 
-It reads only the messages of a request, as a model would: the data between the prompt's tags, the few plain settings, and
-the output format asked for. What it writes is classical text processing over that data (`_offline_text`): it shows that
-everything works, and is no data to train on. It knows no language but English, and follows no order found in the data."""
+It reads only the messages of a request, as a model would: the data between the prompt's tags, the few plain settings,
+and the output format asked for. What it writes is classical text processing over that data (`_offline_text`): it shows
+that everything works, and is no data to train on. It knows English only, and follows no order found in the data."""
 
 import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +34,7 @@ class _Skill:
 
 _SKILLS = {
     "strong": _Skill(""),
-    "fair": _Skill("/fair", generic=0.0, cloze=0.4, wrong=0.1, tidied=0.04, broken=0.02),
+    "fair": _Skill("/fair", generic=0.1, cloze=0.4, wrong=0.1, tidied=0.04, broken=0.02),
     "weak": _Skill("/weak", generic=0.6, cloze=0.3, wrong=0.5, tidied=0.15, broken=0.08),
 }
 
@@ -49,7 +49,7 @@ _RULES = fingerprint(Path(__file__), Path(text.__file__))
 
 
 class Offline:
-    """A client that answers by rules: "strong", "fair" or "weak", in this order of quality, for tests of what judges quality.
+    """A client that answers by rules: "strong", "fair" or "weak", in this order of quality, to test judges of quality.
 
     The same request always gets the same text, and another `sample` gets another draw. The endpoint holds a hash of the
     rules' source, so that edited rules never meet old answers in a ledger. It has no tokenizer: its token counts are
@@ -62,7 +62,8 @@ class Offline:
         if variant not in _SKILLS:
             raise ClientError(f"there is no offline variant {variant!r}. Use one of {', '.join(_SKILLS)}.")
         self._skill = _SKILLS[variant]
-        self.model, self.endpoint, self.sampling = f"offline-rules@{VERSION}{self._skill.name}", f"offline:{_RULES}", sampling
+        self.model, self.endpoint = f"offline-rules@{VERSION}{self._skill.name}", f"offline:{_RULES}"
+        self.sampling = sampling
 
     async def complete(self, request: Request) -> Completion:
         return await metered(self, request, Price(0, 0), lambda: self._answer(request))
@@ -95,7 +96,7 @@ class Offline:
         return f"Offline({self.model!r})"
 
 
-def _count(texts) -> int:
+def _count(texts: Iterable[str]) -> int:
     return sum(len(each.split()) for each in texts)
 
 
@@ -123,6 +124,11 @@ class Asked:
         numbered = (value for tag, value in self.data.items() if re.fullmatch(rf"{name}_\d+", tag))
         return self.data[name] if name in self.data else next(numbered, "")
 
+    @property
+    def passage(self) -> str:
+        """The text to work on: the passage, else the longest data, else the words of the request."""
+        return self.get("passage") or max(self.data.values(), key=len, default=self.words)
+
     def setting(self, name: str) -> str:
         """Return a plain setting, such as "reason" of "Wanted kind of question: reason (why ...)."."""
         match = re.search(rf"^Wanted {name}\b[^:\n]*:[ \t]*([^.\n]*)", self.words, re.MULTILINE)
@@ -140,13 +146,15 @@ class Asked:
 
 def read(messages: Messages) -> Asked:
     """Return what the messages ask for; a request to repair an answer asks for what the original asked."""
-    is_repair = len(messages) > 2 and messages[-2]["role"] == "assistant" and "could not be read" in messages[-1]["content"][:200]
+    is_answered = len(messages) > 2 and messages[-2]["role"] == "assistant"
+    is_repair = is_answered and "could not be read" in messages[-1]["content"][:200]
     original = messages[:-2] if is_repair else messages
     last = original[-1]["content"] if original else ""
     data, rest = _data(last)
     system = "\n".join(message["content"] for message in original[:-1] if message["role"] == "system")
     outputs, is_json = _outputs(system, rest)
-    return Asked(original, data, rest, {name: about for name, about in outputs.items() if name not in data}, is_json, is_repair)
+    outputs = {name: about for name, about in outputs.items() if name not in data}
+    return Asked(original, data, rest, outputs, is_json, is_repair)
 
 
 def _data(content: str) -> tuple[dict[str, str], str]:
@@ -194,16 +202,10 @@ def _outputs(system: str, user: str) -> tuple[dict[str, str], bool]:
 
 def _fields(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, object]:
     """The value of each output, by the rule for this set of outputs; extracts of the data where there is none."""
-    names = asked.outputs.keys()
-    if {"question", "answer", "evidence"} <= names:
-        found: Mapping[str, object] = _question(asked, skill, rng)
-    elif {"quote", "answerable"} <= names:
-        found = _answerable(asked, skill, rng)
-    elif {"interest", "persona"} <= names:
-        found = _persona(asked, skill, rng)
-    else:
-        found = {}
-    return {name: found[name] if name in found else _extract(asked, name, at, rng) for at, name in enumerate(names or ("text",))}
+    names = asked.outputs.keys() or ("text",)
+    rule = next((rule for wanted, rule in _TASKS if wanted <= set(names)), None)
+    found = rule(asked, skill, rng) if rule else {}
+    return {name: found[name] if name in found else _extract(asked, name, at, rng) for at, name in enumerate(names)}
 
 
 def _broken(answer: str, asked: Asked) -> str:
@@ -226,16 +228,12 @@ def _extract(asked: Asked, name: str, at: int, rng: random.Random) -> object:
         low, high = map(int, scale.groups()) if (scale := _RANGE.search(about)) else (1, 5)
         if match[2]:
             return rng.randint(min(low, high), max(low, high))
-        return rng.random() < 0.5 if match[1] else text.phrases(_longest(asked))[:3]
-    sentences = text.sentences(_longest(asked))
+        return rng.random() < 0.5 if match[1] else text.phrases(asked.passage)[:3]
+    sentences = text.sentences(asked.passage)
     ranked = sorted(sentences, key=lambda sentence: -sentence.score)[:6]
     if ranked:
         return rng.choice(ranked[at::2] or ranked).plain
-    return " ".join(text.plain(_longest(asked)).replace("[[", "").split()[:30]) or "NONE"
-
-
-def _longest(asked: Asked) -> str:
-    return max(asked.data.values(), key=len, default=asked.words)
+    return " ".join(text.plain(asked.passage).replace("[[", "").split()[:30]) or "NONE"
 
 
 # --- a question, its answer and its evidence ---------------------------------------------------------------------------
@@ -248,58 +246,30 @@ _KIND_WORDS = {
 }  # fmt: skip
 _KINDS = {word: kind for kind, synonyms in _KIND_WORDS.items() for word in synonyms.split()}
 
-# The wordings of each form. Many and different: a set of questions that all open alike teaches a model to open alike.
-_WORDINGS = {
-    "what_is": ("What is {term}?", "What exactly is {term}?", "How is {term} defined?", "What is meant by {term}?", "How would you explain {term}?", "What kind of thing is {term}?"),
-    "what_are": ("What are {term}?", "What exactly are {term}?", "How are {term} defined?", "What is meant by {term}?"),
-    "term_for": ("What is {meaning}?", "What would you call {meaning}?", "What can be described as {meaning}?"),
-    "why": ("Why {turned}?", "Why {turned}?", "Why is it that {effect}?", "What is the reason that {effect}?", "How come {effect}?", "What explains why {effect}?", "For what reason {turned}?"),
-    "why_that": ("Why is it that {effect}?", "What is the reason that {effect}?", "How come {effect}?", "What explains why {effect}?"),
-    "at_what_time": ("When {turned}?", "When exactly {turned}?", "At what point {turned}?", "Under which circumstances {turned}?"),
-    "in_case": ("Under what condition {turned}?", "In which case {turned}?", "When {turned}?", "On what condition {turned}?"),
-    "how_long": ("How long {turned}?", "Until when {turned}?", "Up to what point {turned}?"),
-    "happens_if": ("What happens {sub} {condition}?", "{sub} {condition}, what happens?", "What is the result {sub} {condition}?", "What follows {sub} {condition}?", "What is to be expected {sub} {condition}?", "{sub} {condition}, what comes of it?"),
-    "does_if": ("What {subject} do {sub} {condition}?", "{sub} {condition}, what {subject} do?", "How {subject} behave {sub} {condition}?", "{sub} {condition}, how {subject} react?"),
-    "happens_to_if": ("What happens to {subject} {sub} {condition}?", "{sub} {condition}, what becomes of {subject}?", "{sub} {condition}, what happens to {subject}?"),
-    "holds_if": ("What does it mean {sub} {condition}?", "{sub} {condition}, what follows?", "What is true {sub} {condition}?", "What can be concluded {sub} {condition}?"),
-    "advice_if": ("What should you do {sub} {condition}?", "{sub} {condition}, what should you do?", "What is the advice {sub} {condition}?", "What is the right thing to do {sub} {condition}?", "{sub} {condition}, what is there to do?"),
-    "options_if": ("What can you do {sub} {condition}?", "{sub} {condition}, what can you do?", "What is possible {sub} {condition}?", "Which option is there {sub} {condition}?"),
-    "how_to": ("How do you {goal}?", "How can you {goal}?", "What is the way to {goal}?", "What should you do to {goal}?", "What does it take to {goal}?", "How would one {goal}?"),
-    "used_to": ("What is used to {goal}?", "With what do you {goal}?", "What serves to {goal}?"),
-    "how": ("How {turned}?", "By what means {turned}?", "In what way {turned}?"),
-    "what_object": ("What {turned}{tail}?", "What exactly {turned}{tail}?", "{tail}, what {turned}?"),
-    "what_object_plain": ("What {turned}?", "What exactly {turned}?", "What, precisely, {turned}?"),
-    "where": ("Where {turned}?", "Where exactly {turned}?", "In which place {turned}?"),
-    "what_stranded": ("What {turned} {preposition}?", "{preposition} what {turned}?"),
-    "what_subject": ("What {predicate}?", "What is it that {predicate}?"),
-    "how_many_subject": ("{asked} {predicate}?",),
-    "how_many": ("{asked} {turned}?",),
-    "in_place": ("{statement}?",),
-    "what_value": ("What {turned}?", "How much {turned}?", "What exactly {turned}?"),
-    "differ": ("How do {one} and {other} differ?", "What is the difference between {one} and {other}?", "How do {one} and {other} compare?", "What sets {one} apart from {other}?", "How would you tell {one} from {other}?"),
-    "than_what": ("What {turned} than?", "Than what {turned}?"),
-    "instead": ("What should you do {preposition} {other}?", "What is the better choice {preposition} {other}?", "What is advised {preposition} {other}?"),
-    "step": ("What is step {number} of “{goal}”?", "What do you do at step {number} of “{goal}”?", "In “{goal}”, what is step {number}?", "Which action is number {number} in “{goal}”?", "“{goal}”: what does step {number} ask for?"),
-    "cloze": (
-        "What completes this statement: “{gapped}”?", "What is missing here: “{gapped}”?", "“{gapped}”: what belongs in the gap?",
-        "Which words are left out of “{gapped}”?", "Can you fill the gap in “{gapped}”?", "In “{gapped}”, what does the gap stand for?",
-        "How should the gap be filled in “{gapped}”?", "With what would you complete “{gapped}”?", "Fill in the blank: “{gapped}”?",
-        "“{gapped}”: which words fill the blank?", "Where it says “{gapped}”, what should stand?", "To complete “{gapped}”, what is needed?",
-    ),
-}  # fmt: skip
-_GENERIC = ("What is said about {topic}?", "What should one know about {topic}?", "Can you tell me about {topic}?", "What does the passage say about {topic}?", "What about {topic}?", "Is there anything on {topic}?")  # fmt: skip
+_GENERIC = (
+    "What is said about {topic}?", "What should one know about {topic}?", "Can you tell me about {topic}?",
+    "What does the passage say about {topic}?", "What about {topic}?", "Is there anything on {topic}?",
+)  # fmt: skip
 _SETTINGS = (
-    "In {topic}, ", "For {topic}, ", "Within {topic}, ", "On {topic}: ", "Regarding {topic}, ", "With regard to {topic}, ",
-    "Concerning {topic}, ", "As for {topic}, ", "When it comes to {topic}, ", "About {topic}: ", "{topic}: ",
+    "In {topic}, ", "For {topic}, ", "Within {topic}, ", "On {topic}: ", "Regarding {topic}, ",
+    "With regard to {topic}, ", "Concerning {topic}, ", "As for {topic}, ", "When it comes to {topic}, ", "About {topic}: ", "{topic}: ",
     "On the subject of {topic}, ", "In connection with {topic}, ", "Thinking of {topic}, ", "Speaking of {topic}, ",
     "With {topic} in mind, ", "Question on {topic}: ", "Looking at {topic}, ", "A question on {topic}: ",
 )  # fmt: skip
-_VOICES = ("Before I go on: ", "Just to be sure: ", "I keep wondering: ", "Quick question: ", "What I could not work out: ", "In my situation, ", "Can somebody tell me: ", "To get this right, ", "One thing I need to know: ", "I want to be certain: ", "Out of curiosity, ", "Help me here: ")  # fmt: skip
-_NO_TOPIC = frozenset("intro introduction overview summary recap conclusion notes note example examples details more info information tip warning technical next steps settings other usage background contents untitled first last about faq".split())
+_VOICES = (
+    "Before I go on: ", "Just to be sure: ", "I keep wondering: ", "Quick question: ", "What I could not work out: ",
+    "In my situation, ", "Can somebody tell me: ", "To get this right, ", "One thing I need to know: ",
+    "I want to be certain: ", "Out of curiosity, ", "Help me here: ",
+)  # fmt: skip
+# Headings made of these words alone name nothing.
+_NO_TOPIC = frozenset(
+    """intro introduction overview summary recap conclusion notes note example examples details more info information tip
+    warning technical next steps settings other usage background contents untitled first last about faq""".split()  # noqa: SIM905
+)
 
 
 def _question(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, object]:
-    passage, section, person = asked.get("passage") or _longest(asked), asked.get("section"), asked.get("persona")
+    passage, section, person = asked.passage, asked.get("section"), asked.get("persona")
     drafts = text.drafts(passage, section)
     if not drafts:
         return dict.fromkeys(("question", "answer", "evidence"), "NONE")
@@ -316,7 +286,9 @@ def _question(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, obje
     return {"question": question, "answer": answer, "evidence": evidence}
 
 
-def _chosen(drafts: Sequence[text.Draft], wanted: str, interests: frozenset[str], skill: _Skill, rng: random.Random) -> text.Draft:
+def _chosen(
+    drafts: Sequence[text.Draft], wanted: str, interests: frozenset[str], skill: _Skill, rng: random.Random
+) -> text.Draft:
     """One draft: of the wanted kind where there is a good one, and nearer to the person's interests."""
     if rng.random() < skill.cloze:
         drafts = [draft for draft in drafts if draft.form == "cloze"] or drafts
@@ -345,11 +317,11 @@ def _tidied(raw: str) -> str:
 
 
 def _topics(section: str, heading: str, passage: str) -> list[str]:
-    """What the question may be said to be about: the nearest headings that name something, lower-cased like a phrase."""
+    """What the question may be said to be about: the nearest headings that name something, written like a phrase."""
     names = text.names(passage)
     found = []
-    for title in [heading, *reversed(re.split(r"\s+[>›»|]\s+|\n", text.plain(section)))]:
-        title = re.sub(r"\s*\([^()]*\)", "", " ".join(title.split()))
+    for title in [heading, *reversed(re.split(" [>›»|] ", text.plain(section[:2000])))]:
+        title = re.sub(r" ?\([^()]*\)", "", title)
         tokens = [word.lower() for word in text.words(title)]
         is_bare = not tokens or len(tokens) > 7 or all(word in _NO_TOPIC for word in tokens)
         if is_bare or re.search(r"[?!:;“”\"\[\]{}()/]", title) or text.has_anaphora(title):
@@ -364,9 +336,8 @@ def _topics(section: str, heading: str, passage: str) -> list[str]:
 
 def _worded(draft: text.Draft, topics: Sequence[str], person: str, rng: random.Random) -> str:
     """The question in one of its form's wordings, made to stand alone, in the voice of the person who asks."""
-    slots = {name: value.strip() if name == "tail" else value for name, value in draft.slots.items()}
-    wording = rng.choice(_WORDINGS[draft.form])
-    question = wording.format(**(slots if wording.startswith("{tail}") else draft.slots))
+    wording = rng.choice(text.FORMS[draft.form].wordings)
+    question = wording.format(**draft.slots)
     own = set(text.content_stems(question))
     fresh = [topic for topic in topics if not set(text.content_stems(topic)) <= own]
     names_it = any(set(text.content_stems(topic)) & own for topic in topics)
@@ -384,9 +355,17 @@ def _worded(draft: text.Draft, topics: Sequence[str], person: str, rng: random.R
     return text.raised(question)
 
 
-# --- whether a passage answers a question ------------------------------------------------------------------------------
+# --- whether a passage answers a question -----------------------------------------------------------------------------
 
-_ASKING = frozenset(text.content_stems("exactly precisely happen mean called known difference differ compare kind name thing point result reason explain case condition follow expected number figure statement complete missing gap blank fill wonder sure question certain tell curiosity connection subject matter concerning regard"))  # fmt: skip
+# Words that belong to the asking and not to what is asked about.
+_ASKING = frozenset(
+    text.content_stems(
+        """exactly precisely happen mean meant called known difference differ compare kind name thing point result reason
+        explain explains case condition circumstances follow follows expected number figure statement completes complete
+        missing gap blank fill wonder wondering sure question quick certain somebody tell curiosity connection subject
+        regarding regard concerning thinking speaking looking mind situation defined describe advice possible way take"""
+    )
+)
 
 
 def _answerable(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, object]:
@@ -417,33 +396,33 @@ def _weight(stem: str) -> float:
     return 3.0 if re.search(r"[\d_.]", stem) else 1.0 + min(len(stem), 10) / 10
 
 
-# --- an invented person -------------------------------------------------------------------------------------------------
+# --- an invented person -----------------------------------------------------------------------------------------------
 
 # Words of a domain; who works or lives in it; where. The first row with the most words in common wins, the last is for any.
 _DOMAINS = (
     (
         "job queue worker server token database backup retry lease deploy container docker log command port cluster",
-        "site reliability engineer|backend developer|database administrator|system administrator|release manager|support engineer|platform engineer",
-        "at a regional hospital group|in a two-person web agency|at a logistics firm|at a university computing centre|in a city council's IT office|at a small publisher",
+        "site reliability engineer|backend developer|database administrator|system administrator|release manager",
+        "at a regional hospital group|in a two-person web agency|at a logistics firm|in a city council's IT office",
     ),
     (
         "python api http request response function class code type parameter async json library test client import",
-        "web developer|data engineer|teacher of evening programming classes|maintainer of an open-source library|freelance programmer|test engineer|student on a first placement",
-        "at a local newspaper|in a school's computer club|at a research institute|in a start-up of five people|at a public transport operator|working from a home office",
+        "web developer|data engineer|teacher of evening programming classes|freelance programmer|test engineer",
+        "at a local newspaper|in a school's computer club|at a research institute|at a public transport operator",
     ),
     (
         "bread dough flour yeast loaf oven bake sourdough crust proof salt starter butter recipe kitchen",
-        "night-shift baker|apprentice in a bakery|home baker|pastry cook|miller|owner of a small café|cookery teacher|food safety inspector",
-        "in a market town|in a hotel kitchen|in a mountain village|in a shared production kitchen|on a busy high street|in a hospital canteen",
+        "night-shift baker|apprentice baker|home baker|pastry cook|owner of a small café|food safety inspector",
+        "in a market town|in a hotel kitchen|in a mountain village|in a shared production kitchen|on a busy high street",
     ),
     (
         "river flow water gauge tide flood rain station discharge weir sample oxygen catchment estuary level",
-        "hydrologist|flood warden|river-fly volunteer|water quality technician|canoe instructor|farmer beside a river|angling club secretary|geography teacher",
-        "on a lowland catchment|at a county environment office|in an estuary town|with a volunteer monitoring group|in a hill parish|at a field studies centre",
+        "hydrologist|flood warden|river-fly volunteer|water quality technician|canoe instructor|geography teacher",
+        "on a lowland catchment|at a county environment office|in an estuary town|in a hill parish",
     ),
     (
         "patient health disease treatment dose doctor clinical symptom drug hospital medical blood",
-        "community nurse|pharmacist|hospital porter in training|physiotherapist|carer for an elderly relative|medical student",
+        "community nurse|pharmacist|physiotherapist|carer for an elderly relative|medical student",
         "in a rural clinic|on a busy ward|in a suburb with one surgery|at a teaching hospital|in a care home",
     ),
     (
@@ -458,60 +437,82 @@ _DOMAINS = (
     ),
     (
         "",
-        "librarian|secondary-school teacher|museum guide|retired engineer|technical writer|office manager|adult learner|volunteer",
+        "librarian|secondary-school teacher|museum guide|retired engineer|technical writer|office manager|adult learner",
         "in a small town|at an evening college|in a busy shared office|in a coastal community|at a local charity",
     ),
-)  # fmt: skip
+)
 _RELATIONS = {
     "reader": (
-        "{role} {place} who has run into trouble with {one}, has found conflicting advice about {two}, and {habit}",
-        "{role} {place} who keeps meeting {one} without quite understanding it, and who must settle what to do about {two} {deadline}",
-        "{role} {place} who needs a clear answer about {one} {deadline}, since guessing about {two} went wrong the last time",
-        "{role} {place}, new to {one}, who wants to understand {two} well enough to explain it to somebody else {deadline}",
+        "who has run into trouble with {one}, has found conflicting advice about {two}, and {habit}",
+        "who keeps meeting {one} without quite understanding it, and who must settle what to do about {two} {deadline}",
+        "who needs a clear answer about {one} {deadline}, since guessing about {two} went wrong the last time",
     ),
     "writer": (
-        "{role} {place} who has spent years with {one}, is often asked about {two}, and {habit}",
-        "{role} {place} who keeps notes on {one} for newcomers, has seen most mistakes with {two} at first hand, and {habit}",
-        "{role} {place} who was asked to set down what the team knows of {one}, and who cares most about getting {two} right",
+        "who has spent years with {one}, is often asked about {two}, and {habit}",
+        "who keeps notes on {one} for newcomers, has seen most mistakes with {two} at first hand, and {habit}",
+        "who was asked to set down what colleagues know of {one}, and who cares most about getting {two} right",
     ),
     "practitioner": (
-        "{role} {place} who deals with {one} nearly every day, keeps an eye on {two}, and {habit}",
-        "{role} {place} whose ordinary week turns on {one}, and who wants fewer surprises with {two} {deadline}",
-        "{role} {place} responsible for {one} on most shifts, who has a routine of their own for {two} and {habit}",
+        "who deals with {one} nearly every day, keeps an eye on {two}, and {habit}",
+        "whose ordinary week turns on {one}, and who wants fewer surprises with {two} {deadline}",
+        "who answers for {one} on most shifts, follows a fixed routine for {two}, and {habit}",
     ),
     "critic": (
-        "{role} {place} who doubts that the usual advice on {one} holds once {two} comes into play, and {habit}",
-        "{role} {place} who finds most guidance on {one} too narrow, because it leaves out what {two} is like in practice, and {habit}",
-        "{role} {place} who would rather keep {one} simple, thinks {two} gets more attention than it deserves, and {habit}",
+        "who doubts that the usual advice on {one} holds once {two} comes into play, and {habit}",
+        "who finds most guidance on {one} too narrow because it leaves out what {two} is like in practice, and {habit}",
+        "who would rather keep {one} simple, thinks {two} gets more attention than it deserves, and {habit}",
     ),
 }
-_HABITS = "checks every figure twice before trusting it|prefers rules that can be explained to a newcomer|has learned the hard way to plan for the worst case|dislikes surprises late in the day|answers for the work of a small team|trains whoever joins next|writes everything down in a paper notebook|counts the cost of every extra step|wants to know the reason behind a rule".split("|")  # fmt: skip
-_DEADLINES = "before the end of the week|before the next inspection|before handing over to a colleague|before the busy season|by tomorrow morning|before a talk to beginners|before the budget is settled".split("|")  # fmt: skip
-_INTERESTS = ("getting {one} right in practice", "how {one} affects {two}", "keeping {one} under control", "when {one} goes wrong", "choosing sensibly between {one} and {two}", "understanding the limits of {one}", "avoiding mistakes with {one}")  # fmt: skip
+_HABITS = (
+    "checks every figure twice before trusting it", "prefers rules that can be explained to a newcomer",
+    "has learned the hard way to plan for the worst case", "dislikes surprises late in the day",
+    "trains whoever joins next", "writes everything down in a paper notebook", "counts the cost of every extra step",
+    "wants to know the reason behind a rule",
+)  # fmt: skip
+_DEADLINES = (
+    "before the end of the week", "before the next inspection", "before handing over to a colleague",
+    "before the busy season", "by tomorrow morning", "before the budget is settled",
+)  # fmt: skip
+_INTERESTS = (
+    "getting {one} right in practice", "how {one} affects {two}", "keeping {one} under control", "when {one} goes wrong",
+    "choosing between {one} and {two}", "the limits of {one}", "avoiding mistakes with {one}",
+)  # fmt: skip
 
 
 def _persona(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, object]:
-    """Somebody from the domain that the words point to, who stands in the wanted relation to what the passage is about."""
-    passage, section = asked.get("passage") or _longest(asked), asked.get("section")
-    about = text.phrases(passage)[:8] or text.phrases(section.lower())[:3] or ["the practical details"]
+    """Somebody from the domain that the words point to, in the wanted relation to what the passage is about."""
+    section = asked.get("section")
+    about = text.phrases(asked.passage)[:8] or text.phrases(section.lower())[:3] or ["the practical details"]
     one = rng.choice(about)
     two = rng.choice([phrase for phrase in about if phrase != one] or ["the costs"])
-    stems = text.content_stems(text.plain(f"{section}\n{passage[: text.LONGEST_PASSAGE]}"))
+    roles, places = _domain(text.content_stems(text.plain(f"{section}\n{asked.passage}"[: text.LONGEST_PASSAGE])))
+    role = rng.choice(roles)
+    relation = next((name for name in _RELATIONS if name in asked.setting("relation")), "reader")
+    concern = rng.choice(_RELATIONS[relation]).format(
+        one=one, two=two, habit=rng.choice(_HABITS), deadline=rng.choice(_DEADLINES)
+    )
+    described = f"{'An' if role[0] in 'aeio' else 'A'} {role} {rng.choice(places)} {concern}."
+    if rng.random() < skill.generic:
+        described = f"A person who is interested in {one}."  # too thin: no role, no setting, no concern
+    interest = rng.choice(_INTERESTS).format(one=one, two=two)
+    return {"interest": " ".join(interest.split()[:8]), "persona": described}
+
+
+def _domain(stems: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The roles and places of the domain that most of these words belong to; those for any where few belong to one."""
     common = [sum(stem in _domain_stems(words) for stem in stems) for words, *_ in _DOMAINS]
     _, roles, places = _DOMAINS[common.index(max(common))] if max(common) > 1 else _DOMAINS[-1]
-    role, place = rng.choice(roles.split("|")), rng.choice(places.split("|"))
-    article = "An" if role[0] in "aeio" else "A"
-    if skill.name and rng.random() < skill.wrong + 0.2:
-        described = f"A person who is interested in {one}"  # too thin: no role, no setting, no concern
-    else:
-        relation = next((name for name in _RELATIONS if name in asked.setting("relation")), "reader")
-        described = rng.choice(_RELATIONS[relation]).format(
-            role=f"{article} {role}", place=place, one=one, two=two, habit=rng.choice(_HABITS), deadline=rng.choice(_DEADLINES)
-        )
-    interest = rng.choice(_INTERESTS).format(one=one, two=two)
-    return {"interest": " ".join(interest.split()[:8]), "persona": described + "."}
+    return roles.split("|"), places.split("|")
 
 
 @lru_cache(maxsize=32)
 def _domain_stems(words: str) -> frozenset[str]:
     return frozenset(text.content_stems(words))
+
+
+# Which rule writes which outputs; the first whose outputs are all asked for.
+_TASKS = (
+    ({"question", "answer", "evidence"}, _question),
+    ({"quote", "answerable"}, _answerable),
+    ({"interest", "persona"}, _persona),
+)

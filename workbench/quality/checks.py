@@ -256,16 +256,17 @@ def language_chances(text: str, expected: tuple[str, ...]) -> dict[str, float]:
 
 
 def most_repeated(tokens: list[str], size: int) -> tuple[float, tuple[str, ...]]:
-    """The share of characters in the most repeated n-gram, and that n-gram; 0 when it comes less than 3 times."""
+    """The share of characters in the most repeated n-gram, and that n-gram; 0 below 3 times or below 20 words."""
     runs = grams(tokens, size)
     gram, count = Counter(runs).most_common(1)[0] if len(tokens) >= 20 else ((), 0)
     return (_share(tokens, size, [run == gram for run in runs]), gram) if count >= 3 else (0.0, ())
 
 
 def said_before(tokens: list[str], size: int) -> float:
-    """The share of characters in n-grams that were there before."""
+    """The share of characters in n-grams that were there before; 0 for texts of less than 20 words."""
     seen: set[tuple[str, ...]] = set()
-    return _share(tokens, size, [run in seen or bool(seen.add(run)) for run in grams(tokens, size)])
+    runs = grams(tokens, size) if len(tokens) >= 20 else []
+    return _share(tokens, size, [run in seen or bool(seen.add(run)) for run in runs])
 
 
 def _share(tokens: list[str], size: int, is_hit: list[bool]) -> float:

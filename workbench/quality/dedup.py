@@ -57,7 +57,7 @@ _IDLE_MARKS = re.compile(
     r"""[-./*%&|\#!]
     (?<!\d[-./*%](?=\d))                                            # 3.5, 2*3, 2026-11-22
     (?<!\d[ ][-*/%&|](?=[ ][^\W_])) (?<!\b[^\W_][ ][-*/%&|](?=[ ][^\W_])) # 12 - 3, x * y
-    (?<![\s=<>][-.](?=\d)) (?<!\A[-.](?=\d))                       # -5, .5
+    (?<![\s=<>|*/+^][-.](?=\d)) (?<!\A[-.](?=\d))                       # -5, .5
     (?<!\d%) (?<![^\W_]\#(?!\w)) (?<!!(?==))                       # 10%, C#, a != b
     """,
     re.VERBOSE,
@@ -92,7 +92,7 @@ def normalise(text: str) -> str:
     if ">" in text:
         text = _QUOTATION.sub(" ", text)
     words = " ".join(text.translate(_punctuation()).split())
-    return " ".join(_IDLE_MARKS.sub(" ", words).split())
+    return " ".join(_IDLE_MARKS.sub(" ", words).split()).lstrip("> ")
 
 
 def exact(records: Sequence[Record], *, fields: Sequence[str] | None = None) -> Duplicates:
@@ -156,7 +156,7 @@ def _key(record: Record, fields: tuple[str, ...]) -> bytes | None:
     parts = [normalise(text) or text.strip() for text in texts]
     if not any(parts):
         return None
-    return blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
 
 
 def _clusters(groups: dict[int, list[int]], records: Sequence[Record]) -> Any:

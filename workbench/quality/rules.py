@@ -60,9 +60,9 @@ def repetition(records: Sequence[Record], *, limits: Limits = DEFAULTS) -> Verdi
 
     Rae et al. 2021, arXiv:2112.11446, Table A1, adapted from web pages to texts of a few sentences; fenced code is left
     out. Lines count from 4 words on (fields named "id" repeat rightly), and 0.30 of them may be repeats, as there. The
-    most repeated 2- to 4-gram counts from the third time and from 20 words of text on, and may hold half of the
-    characters (there 0.16 to 0.20: five questions about one thing hold more). 10-grams that were there before may hold
-    0.30 (there 0.10: an answer may say one sentence again)."""
+    most repeated 2- to 4-gram may hold half of the characters (there 0.16 to 0.20: five questions about one thing hold
+    more), and counts from the third time on; 10-grams that were there before may hold 0.30 (there 0.10: an answer may
+    say one sentence again). Texts below 20 words are too short for either."""
 
     def judge(record: Record, kind: str) -> Finding:
         worst = None
@@ -251,7 +251,7 @@ _SERVE = (
 _REFUSAL = re.compile(
     rf"as an? {_AI},? (?:i\b|my\b|it(?:'s| is) not)"
     rf"|i(?:'m| am) (?:just |only )?an? {_AI}(?=[,.;!]|$| (?:and|so|that|without|designed|trained|created|developed)\b)"
-    rf"|{_SORRY}?(?:{_CANNOT} {_SERVE}|i (?:can't|cannot)(?: do (?:that|this))?[.!]?$)"
+    rf"|{_SORRY}?(?:{_CANNOT} {_SERVE}|i (?:can't|cannot)(?: do (?:that|this))?\W*$)"
     rf"|{_SORRY}{_CANNOT} (?:provide|create|generate|write|answer|access|browse|complete|translate|support)\b"
     rf"|{_SORRY}?i(?: do not| don't|'m not| am not) (?:feel )?comfortable (?:with that|"
     r"(?:provid|generat|mak|creat|discuss|role-?play|writ|attempt|assist|help|answer|engag)ing\b)"
