@@ -46,3 +46,17 @@ def test_ci_runs_the_commands_of_the_readme():
 def test_every_prompt_file_and_price_table_is_packaged():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert data == {"workbench.prompts": ["files/**/*.json"], "workbench.llm": ["prices.json"]}
+
+
+def test_the_readme_names_every_module_and_every_notebook():
+    readme = (ROOT / "README.md").read_text()
+    modules = [path for path in (ROOT / "workbench").rglob("*.py") if path.name != "__init__.py"]
+    missing = [path.name for path in modules if not re.search(rf"\b{re.escape(path.name)}\b", readme)]
+    assert not missing
+    assert not [path.name for path in (ROOT / "notebooks").glob("*.ipynb") if f"notebooks/{path.name}" not in readme]
+
+
+def test_nothing_names_a_machines_path():
+    for path in [*ROOT.glob("*.*"), *(ROOT / "workbench").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]:
+        if path.is_file():
+            assert not re.search(r"(^|[^\w.])/(home|root|work|Users)/\w", path.read_text(errors="replace")), path

@@ -132,7 +132,7 @@ class Run:
             path = self.folder / self.info["ledger"]
             if not path.exists():
                 raise LedgerError(f"the ledger of this run is not at {path}. Copy it there, or give it: explain(record, run, ledger=...).")
-            self._ledger = Ledger(None, path)  # type: ignore[arg-type]  only read
+            self._ledger = Ledger(None, path)
         return self._ledger
 
     def funnel(self) -> list[FunnelStep]:
@@ -184,6 +184,10 @@ class Run:
             reason, count = self.losses.most_common(1)[0]
             raws = [f"  {at}. {' '.join((failure.raw or failure.detail).split())[:300]}" for at, failure in enumerate(_some_raw(self.failures, reason), 1)]
             said.append("\n".join([f"Only {self.record_count:,} of {outcomes:,} outcomes are records; the most common loss is {reason} ({count:,}). What came back:", *raws]))
+        if self.verdicts:
+            judged = {verdict.record_id for verdict in self.verdicts}
+            if unjudged := sum(record.id not in judged for record in self.records):
+                said.append(f"{unjudged:,} records were made after the last check and have no verdict. Check again: run.mark(...).")
         return "\n".join(said)
 
     def __repr__(self) -> str:

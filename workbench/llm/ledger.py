@@ -47,18 +47,25 @@ _PUT_ASK = "INSERT OR IGNORE INTO asks VALUES (?, ?)"
 
 
 class Ledger:
-    """A client that asks `client` only what is not written down in the file at `path`.
+    """A client that asks `client` only what is not written down in the file at `path`; without a client, it is only read.
 
     Two processes may share a file; when both ask the same thing at the same moment, both send it and the first answer is
     the one that stays. Raises LedgerError when the file is damaged, foreign or cannot be written."""
 
-    def __init__(self, client: Client, path: str | os.PathLike[str]):
-        self.client, self.path = client, Path(path)
+    def __init__(self, client: Client | None, path: str | os.PathLike[str]):
+        self._client, self.path = client, Path(path)
         self._lock = threading.Lock()
         self._database = _open(self.path)
         self._under_way: dict[tuple[int, str], asyncio.Future[Completion]] = {}
         self._queue: list[tuple[str, tuple[Any, ...]]] = []
         self._committed: asyncio.Future[None] | None = None
+
+    @property
+    def client(self) -> Client:
+        """Who is asked what is not written down. Raises LedgerError for a ledger that was opened only to be read."""
+        if self._client is None:
+            raise LedgerError(f"{self.path.name} was opened without a client, to be read. Open it with one to ask: Ledger(client, path).")
+        return self._client
 
     @property
     def model(self) -> str:
@@ -217,7 +224,7 @@ class Ledger:
         return next(self._rows("SELECT count(*) AS n FROM calls"))["n"]
 
     def __repr__(self) -> str:
-        return f"Ledger({self.client!r}, {self.path.name}: {len(self):,} answers)"
+        return f"Ledger({self._client!r}, {self.path.name}: {len(self):,} answers)"
 
 
 def _completion(key: str, row: tuple[Any, ...]) -> Completion:
