@@ -20,7 +20,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 setup: $(VENV)/.ready  ## create .venv and install the lock (once)
 
 demo: setup  ## documents to dataset, offline: table, report.html, exports
-	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline
+	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline --personas 12 --rows 200
 
 test: setup  ## every test, notebooks included
 	$(PY) -m pytest

@@ -6,7 +6,7 @@
 
     with jupyterlab(tmp_path) as lab, browser() as page:
         notebook = lab.open(page, "first", [source, source])
-        notebook.run_all(); notebook.press("interrupt-kernel"); notebook.wait_until_idle(); notebook.outputs(0)
+        notebook.run_all(); notebook.press("interrupt-kernel"); notebook.wait_for(0); notebook.outputs(0)
         assert page.outside == []                # addresses asked for that are not on this machine"""
 
 import contextlib
@@ -84,15 +84,14 @@ class Kernel:
         self.manager, self._client, self._log = manager, client, log
 
     def start(self, source: str) -> Cell:
-        """Begin to execute a cell."""
-        return Cell(self._client.execute(source))
+        """Return the cell when the kernel has begun to execute it: an interrupt that comes before is lost."""
+        cell = Cell(self._client.execute(source))
+        next(message for message in self._messages(cell) if message["msg_type"] == "execute_input")
+        return cell
 
     def finish(self, cell: Cell, seconds: float = 30) -> Cell:
         """Wait until the cell has ended, and return it filled in. Raises queue.Empty when `seconds` pass without a message."""
-        while True:
-            message = self._client.get_iopub_msg(timeout=seconds)
-            if message["parent_header"].get("msg_id") != cell.message:
-                continue
+        for message in self._messages(cell, seconds):
             content = message["content"]
             match message["msg_type"]:
                 case "stream":
@@ -106,7 +105,14 @@ class Kernel:
                     cell.error, cell.error_text = content["ename"], content["evalue"]
                     cell.traceback = COLOUR_CODES.sub("", "\n".join(content["traceback"]))
                 case "status" if content["execution_state"] == "idle":
-                    return cell
+                    break
+        return cell
+
+    def _messages(self, cell: Cell, seconds: float = 30) -> Iterator[dict[str, Any]]:
+        while True:
+            message = self._client.get_iopub_msg(timeout=seconds)
+            if message["parent_header"].get("msg_id") == cell.message:
+                yield message
 
     def run(self, source: str) -> Cell:
         return self.finish(self.start(source))
@@ -114,6 +120,10 @@ class Kernel:
     def interrupt(self) -> None:
         """What the stop button does."""
         self.manager.interrupt_kernel()
+
+    def stop(self) -> None:
+        """End the kernel in good order, so that what it says at its end is in the log."""
+        self.manager.shutdown_kernel()
 
     @property
     def log(self) -> str:
@@ -149,10 +159,11 @@ _IS_READY = """() => {
     const kernel = panel?.sessionContext?.session?.kernel;
     return panel?.sessionContext?.isReady && kernel?.status === 'idle' && panel.content?.model?.cells?.length > 0;
 }"""
-_CELLS = """() => window.jupyterapp.shell.currentWidget.content.model.cells"""
-# Lab draws cells lazily, so their state is read from the model and not from the page.
-_OUTPUTS = """at => window.jupyterapp.shell.currentWidget.content.model.cells.get(at).outputs.toJSON()"""
-_COUNT = """at => window.jupyterapp.shell.currentWidget.content.model.cells.get(at).executionCount"""
+# Lab draws cells lazily, so their state is read from the model and not from the page. The kernel's own state would not do:
+# messages of widgets that come in between set it to idle while a cell is still running.
+_CELL = "window.jupyterapp.shell.currentWidget.content.model.cells.get(at)"
+_OUTPUTS = f"at => {_CELL}.outputs.toJSON()"
+_HAS_ENDED = f"at => {_CELL}.executionState === 'idle' && {_CELL}.executionCount !== null"
 
 
 class Notebook:
@@ -181,16 +192,13 @@ class Notebook:
         """The outputs of a cell, as in the file."""
         return self.page.evaluate(_OUTPUTS, at)
 
-    def count(self, at: int) -> int | None:
-        """The number in the brackets before a cell; None while it has not been run or is running."""
-        return self.page.evaluate(_COUNT, at)
-
     def cell(self, at: int) -> Any:
         """The cell as it is drawn."""
         return self.page.locator(f".jp-Notebook .jp-Cell[data-windowed-list-index='{at}']")
 
-    def wait_until_idle(self, seconds: float = 30) -> None:
-        self.page.wait_for_function(_IS_READY, timeout=seconds * 1000)
+    def wait_for(self, at: int, seconds: float = 30) -> None:
+        """Wait until a cell that was started has ended, well or not."""
+        self.page.wait_for_function(_HAS_ENDED, arg=at, timeout=seconds * 1000)
 
 
 @dataclass(frozen=True)
@@ -209,9 +217,8 @@ class Lab:
         book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(book, self.folder / f"{name}.ipynb")
         page.goto(f"{self.url}/lab/tree/{name}.ipynb?token={self.token}&reset")
-        notebook = Notebook(page)
-        notebook.wait_until_idle(90)
-        return notebook
+        page.wait_for_function(_IS_READY, timeout=90_000)
+        return Notebook(page)
 
 
 @contextlib.contextmanager

@@ -64,15 +64,16 @@ OTHER = [
     ("What is C?", "What is C#?"),
     ("What is C?", "What is C++?"),
     ("What is 5 - 3?", "What is 5 + 3?"),
-    ("What is 5 - 3?", "What is 5 / 3?"),
+    ("What is 15 - 3?", "What is 15 / 3?"),
     ("Simplify x * y.", "Simplify x - y."),
     ("What is |-5|?", "What is |5|?"),
     ("What is -5 squared?", "What is 5 squared?"),
+    ("-5 degrees", "5 degrees"),
     ("Is it 1.5 m?", "Is it 15 m?"),
     ("Is it 1.5 m?", "Is it 1/5 m?"),
     ("What is 5²?", "What is 52?"),
     ("What is 10% of 50?", "What is 10 of 50?"),
-    ("if a == b", "if a != b"),
+    ("if a = b", "if a != b"),
     ("It costs $5.", "It costs €5."),
     ("Good 🙂", "Good 🙁"),
     ("कि", "की"),
@@ -188,7 +189,7 @@ def test_each_kind_is_compared_by_what_makes_it_the_same():
     assert dedup.exact([Label("Card lost", "card"), Label("card lost!", "money")]).failed
     assert dedup.exact([Instruction("Sum up.", "A text", "x"), Instruction("sum up", "a text", "y")]).failed
     assert not dedup.exact([Instruction("Sum up.", "A text"), Instruction("Sum up.", "Another")]).failed
-    assert not dedup.exact([Instruction("Sum up", "a text"), Instruction("Sum up a text", "")]).failed
+    assert not dedup.exact([Instruction("Sum up", "a text"), Instruction("Sum up a", "text")]).failed
     assert not dedup.exact([Preference("Hi", "yes", "no"), Preference("Hi", "yes", "never")]).failed
     calls = [(Step("user", f"{word}"),) for word in ("go", "Go!", "stop")]
     traces = [Trace("Drive", "[]", steps, provenance=Provenance("t", parents=(str(steps),))) for steps in calls]

@@ -17,7 +17,7 @@ from workbench.errors import BudgetExhausted, CallFailed, ClientError, MissingLi
 from workbench.llm import Budget, Price, Request, Sampling
 from workbench.llm import local as module
 
-pytest_plugins = ("tests.tiny_model",)
+tiny_model = tiny.tiny_model  # the fixture
 LONG = Sampling(max_tokens=200)
 SAMPLED = Sampling(max_tokens=40, temperature=1.0)
 QUESTIONS = [f"Question {i}: how does {('water', 'bread', 'tern')[i % 3]} work?" + " Really" * i for i in range(12)]
@@ -54,7 +54,7 @@ def client(tiny_model):
 
 @pytest.fixture(scope="module")
 def oracle(tiny_model):
-    """What transformers itself answers, one prompt at a time: (prompt tokens, completion tokens, text, has it an end)."""
+    """What transformers itself answers to each alone: (prompt tokens, completion tokens, text, has it an end)."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -214,26 +214,29 @@ def test_a_batch_that_does_not_fit_the_memory_is_halved_until_it_does(client, or
     assert sizes[0] == 7 and max(sizes[1:]) <= 4
 
 
-def test_a_request_nobody_waits_for_any_more_is_dropped_before_its_end(client, oracle, monkeypatch):
-    written, real = [], module._Loaded.read
+def test_a_request_nobody_waits_for_any_more_is_dropped_before_its_end(copy, monkeypatch):
+    lengths, real = [], module._Loaded.read
 
     def read(self, tokens, *rest):
-        written.append(len(tokens))
+        lengths.append(len(tokens))
         return real(self, tokens, *rest)
 
     monkeypatch.setattr(module._Loaded, "read", read)
-    question = next(q for q in QUESTIONS if oracle[q][3])
+    endless = {"eos_token_id": 2, "pad_token_id": 0, "min_new_tokens": 900}
+    (copy / "generation_config.json").write_text(json.dumps(endless))
+    client = llm.Local(copy)
+    ask(client, request("Hi", Sampling(max_tokens=1)))  # loaded now
 
     async def cancel_and_ask():
-        endless = request("water", Sampling(max_tokens=900, temperature=9.0))
-        tasks = [asyncio.create_task(client.complete(endless)) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        tasks = [asyncio.create_task(client.complete(request(q, Sampling(max_tokens=900)))) for q in QUESTIONS[:3]]
+        await asyncio.sleep(0.1)
         for task in tasks:
             task.cancel()
-        return await client.complete(request(question))
+        return await asyncio.gather(client.complete(request("Hi", Sampling(max_tokens=1))), return_exceptions=True)
 
-    assert asyncio.run(cancel_and_ask()).text == oracle[question][2]
-    assert all(length < 900 for length in written[:-1])
+    [failure] = asyncio.run(cancel_and_ask())
+    assert failure.reason == "length" and lengths[0] == lengths[-1] == 1
+    assert all(length < 900 for length in lengths)
 
 
 def test_a_client_serves_one_event_loop_after_another(client, oracle):

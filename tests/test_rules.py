@@ -88,6 +88,9 @@ POEM = [
 ]
 
 
+LONG = "internationalisation characteristically misrepresents responsibilities"
+
+
 @pytest.mark.parametrize(
     "output, reason",
     [
@@ -102,6 +105,7 @@ POEM = [
             " ".join(f"Which is the best {what} near the station and why?" for what in ("bar", "inn", "cafe", "diner")),
             "",
         ),
+        (f"{LONG} is to be and if it is so we do so {LONG} or else", ""),  # more than half, and only twice
         (f"{HOSE} {HOSE}", "repeated_ngrams"),
         (f"{HOSE} In short: drain it, {HOSE[46:80]}.", ""),
     ],
@@ -190,6 +194,7 @@ def test_a_run_does_not_reach_across_a_variable_and_nothing_is_checked_without_p
     messages = [("user", "one two three four {{x}} five six seven eight")]
     prompt = prompts.freeze("t/x", messages, variables={"x": "plain"}, outputs={"y": "str: y"})
     assert reasons(rules.copied_prompt, task("one two three four five six seven eight"), prompts=[prompt]) == [""]
+    assert reasons(rules.copied_prompt, task("one two three four x five six seven eight"), prompts=[prompt]) == [""]
     assert "copied_prompt" not in {v.check for v in rules.check([qa()])}
     assert "copied_prompt" in {v.check for v in rules.check([qa()], prompts=[prompt])}
 
@@ -206,6 +211,7 @@ def test_a_run_does_not_reach_across_a_variable_and_nothing_is_checked_without_p
         ("Who drew up the passage of the bill?", ""),
         ("How wide is this section of the river?", ""),
         ("Which colour does the text field have?", ""),
+        ("What is valid according to the document type definition?", ""),
         ("What does the document root of a server hold?", ""),
         ("Who wrote the article that started the strike?", ""),
     ],
@@ -344,6 +350,8 @@ def test_verdicts_count_say_and_tabulate_what_they_hold():
     found = rules.check(records)
     assert repr(found) == "rules: 5 records, 4 failed (3 too_short, 1 names_passage)"
     assert found.by_reason() == {"too_short": 3, "names_passage": 1} and len(found.failed) == 4
+    twice = rules.check([qa("What does the passage say about hoses?", "so " * 200)])
+    assert repr(twice).startswith("rules: 1 record, 1 failed (1 names_passage, 1 repeated_ngrams, 1 too_long)")
     assert (
         found.table().num_rows == len(found)
         and found.table().filter(found.table()["passed"]).num_rows == len(found) - 4
@@ -372,10 +380,11 @@ def test_the_card_escapes_every_text_shows_three_examples_and_takes_its_colours_
 
 def test_of_the_questions_and_tasks_that_people_wrote_less_than_half_a_percent_fail(shared):
     pages = json.loads((shared / "squad_xquad" / "xquad.en.json").read_text())["data"]
+    items = [(item, part["context"]) for page in pages for part in page["paragraphs"] for item in part["qas"]]
     asked = [
-        qa(item["question"], item["answers"][0]["text"], paragraph["context"], provenance=Provenance("given", parents=(item["id"],)))
-        for page in pages for paragraph in page["paragraphs"] for item in paragraph["qas"]
-    ]  # fmt: skip
+        qa(item["question"], item["answers"][0]["text"], text, provenance=Provenance("given", parents=(item["id"],)))
+        for item, text in items
+    ]
     seeds = [json.loads(line) for line in (shared / "self_instruct" / "seed_tasks.jsonl").read_text().splitlines()]
     written = [Instruction(seed["instruction"]) for seed in seeds]
     assert (len(asked), len(written)) == (1190, 175)

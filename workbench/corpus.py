@@ -58,7 +58,7 @@ def _headings(document: Document) -> list[tuple[int, int, str]]:
         return []
     from markdown_it import MarkdownIt
 
-    line_starts = [0, *(match.end() for match in re.finditer("\n", document.text))]
+    line_starts = [0, *(match.end() for match in re.finditer("\r\n?|\n", document.text))]
     tokens = MarkdownIt("commonmark").disable(["emphasis", "link", "image", "autolink", "html_inline"]).parse(document.text)
     return [
         (line_starts[token.map[0]], int(token.tag[1]), _plain_heading(tokens[at + 1].content))
@@ -69,7 +69,9 @@ def _headings(document: Document) -> list[tuple[int, int, str]]:
 
 def _plain_heading(text: str) -> str:
     text = re.sub(r"\s*\{[^{}]*\}\s*$", "", text)  # an anchor such as { #queues }
-    return re.sub(r"[*_`]+|\[([^\]]*)\]\([^)]*\)", r"\1", text).strip()
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)  # a link
+    # Code first, as it is; then emphasis, which stands at a word's edge: the underscore in root_path is a letter.
+    return re.sub(r"(`+)(.+?)\1|(?<!\w)[*_]+(?=\S)|(?<=\S)[*_]+(?!\w)", lambda mark: mark[2] or "", text).strip()
 
 
 def _body_start(text: str) -> int:

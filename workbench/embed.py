@@ -175,10 +175,10 @@ _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
         """a an the and or but nor if then than so as of at by for from in into on onto to with without about over
-        under up down out off is are was were be been being am do does did done has have had having will would shall should can
-        could may might must i me my we us our you your he him his she her hers it its they them their this that these
-        those there here what which who whom whose not no some any all each every both either neither one s t also just
-        very too such only own same how when where why while because more most other""",
+        under up down out off is are was were be been being am do does did done has have had having will would shall
+        should can could may might must i me my we us our you your he him his she her hers it its they them their this
+        that these those there here what which who whom whose not no some any all each every both either neither one s
+        t also just very too such only own same how when where why while because more most other""",
     )
 )
 # Tuned on STS-B's dev half. Multiples of a power of two, so that sums are exact in any order and on any machine.
@@ -271,10 +271,8 @@ def _sentence_transformer(model: str | os.PathLike[str], batch_size: int) -> tup
         )
 
     def encode(given: list[str]) -> np.ndarray:
-        loaded = _loaded(source, revision, identity)
-        if not given:
-            return np.empty((0, loaded.get_embedding_dimension()), np.float32)
-        return loaded.encode(given, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
+        options = {"batch_size": batch_size, "show_progress_bar": False, "convert_to_numpy": True}
+        return _loaded(source, revision, identity).encode(given or ["none"], **options)[: len(given)]
 
     return identity, encode
 

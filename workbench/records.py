@@ -6,6 +6,7 @@ added later does not change the ids of rows made before it."""
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from functools import cache
@@ -98,6 +99,11 @@ class Record:
     id: str = field(init=False, default="", compare=False)
 
     def __post_init__(self):
+        for name in _float_fields(type(self)):
+            if (score := getattr(self, name)) is not None:
+                if not math.isfinite(score):
+                    raise RecordError(f"{type(self).__name__}.{name} is {score}, which JSON cannot hold. Use None where there is no number.")
+                object.__setattr__(self, name, float(score) + 0.0)  # 1 and -0.0 equal 1.0 and 0.0, so they share an id
         content = {name: value for name, default in _content_fields(type(self)) if (value := getattr(self, name)) != default}
         object.__setattr__(self, "id", content_hash([type(self).__name__, content, self.provenance.parents]))
 
@@ -119,6 +125,11 @@ class Record:
 @cache
 def _content_fields(kind: type) -> tuple[tuple[str, Any], ...]:
     return tuple((f.name, f.default) for f in dataclasses.fields(kind) if f.name not in ("id", "provenance"))
+
+
+@cache
+def _float_fields(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind) if f.type in (float, float | None))
 
 
 @dataclass(frozen=True, slots=True)

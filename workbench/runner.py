@@ -9,8 +9,10 @@ ledger then answers what had been asked before."""
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,16 @@ _NO_ANSWER = {*CallFailed.REASONS, "exception"}  # losses that asking again as i
 _PROVIDER_DOWN = {"connection", "timeout", "server_error", "rate_limited"}
 _ENDS_THE_RUN = (ClientError, LedgerError, StoreError)
 _NEW_DRAW = 1000  # sample numbers of a retried task start here, once a retry; recipes number their own from 0
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 3.0  # for what is under way when the stop button is pressed
+_CANCEL_SECONDS = 30.0  # for writing down what finished
 
 
 class Stopped(KeyboardInterrupt):
     """The stop button or Ctrl-C: what had finished is in the folder, and running again goes on."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence, without the lines of this module that led to it."""
+        return [f"Stopped: {self}"]
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,7 @@ class _Engine:
         self.stopped = ""
         self._old: dict[str, dict[str, Any]] = {}
         self._fatal: BaseException | None = None
+        self._driver: asyncio.Task[None] | None = None
 
     # --- the calling thread ---
 
@@ -199,46 +207,46 @@ class _Engine:
             }  # fmt: skip
             runs.write_json(self.out / "run.json", self.info)
             started = time.time()
-            future = asyncio.run_coroutine_threadsafe(self._drive(), _loop())
-            interrupted = False
-            with self._bar() as bar:
-                try:
-                    self._wait(future, bar)
-                except KeyboardInterrupt:
-                    interrupted = True
-                    self.stopped = "stopped by hand; run again to go on"
-                    if not self._drains(future, bar):
-                        future.cancel()
-                    with contextlib.suppress(CancelledError, TimeoutError):
-                        future.result(timeout=30)
-            self._finish(started)
+            with _StopButton() as button, self._bar() as bar:
+                self._wait(asyncio.run_coroutine_threadsafe(self._drive(), _loop()), bar, button)
+                self._finish(started)
         if self._fatal is not None:
             raise self._fatal
         result = Run(self.out, ledger=self.ledger, retry=self._retry)
-        if interrupted:
+        if button.presses:
             raise Stopped(f"{result!r}\nWhat finished is in {self.out}; run the same call again to go on.")
         return result
 
-    def _wait(self, future: Any, bar: Any) -> None:
-        while True:
-            try:
-                future.result(timeout=0.1)
-                return
-            except TimeoutError:
-                if future.done():
-                    raise
+    def _wait(self, future: "Future[None]", bar: Any, button: "_StopButton") -> None:
+        """Wait for the end. Each press, or the end of its patience, goes one step: finish what is under way, cancel it, leave."""
+        step, until = 0, math.inf
+        try:
+            while not future.done():
+                if button.presses > step or time.monotonic() > until:
+                    step += 1
+                    if step == 1:
+                        self.stopped = self.stopped or "stopped by hand; run again to go on"
+                        until = time.monotonic() + _GRACE_SECONDS
+                    elif step == 2:
+                        self._cancel(future)
+                        until = time.monotonic() + _CANCEL_SECONDS
+                    else:
+                        return
+                wait([future], timeout=0.1)
                 self._show(bar)
+        except BaseException:
+            self._cancel(future)  # a run that nobody waits for must not go on
+            raise
+        self._show(bar)  # a bar that is not full when it is closed turns red
+        with contextlib.suppress(CancelledError):
+            future.result()
 
-    def _drains(self, future: Any, bar: Any) -> bool:
-        """True when all that was under way finished within the grace; a second stop ends the wait."""
-        deadline = time.monotonic() + _GRACE_SECONDS
-        with contextlib.suppress(KeyboardInterrupt):
-            while time.monotonic() < deadline:
-                if future.done():
-                    return True
-                time.sleep(0.05)
-                self._show(bar)
-        return future.done()
+    def _cancel(self, future: "Future[None]") -> None:
+        # future.cancel() alone is done at once, before the loop has written down what finished.
+        if self._driver is None:
+            future.cancel()
+        else:
+            _loop().call_soon_threadsafe(self._driver.cancel)
 
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Any]:
@@ -269,6 +277,8 @@ class _Engine:
     # --- the background loop ---
 
     async def _drive(self) -> None:
+        self._driver = asyncio.current_task()
+        _using[id(self.ledger.client)] += 1
         shards: dict[int, _Shard] = {}
         feed = self._feed(shards)
         workers = [asyncio.create_task(self._work(feed)) for _ in range(self.options.concurrency)]
@@ -281,6 +291,7 @@ class _Engine:
             self._write_partial(shards)
             with contextlib.suppress(LedgerError):
                 self.ledger.flush()
+            await _close_unused(self.ledger.client)
 
     async def _work(self, feed: Iterator[tuple[dict[int, _Shard], _Shard, int]]) -> None:
         try:
@@ -440,6 +451,29 @@ def _cannot_write(path: Path) -> Iterator[None]:
         raise store._cannot_write(path, error) from error
 
 
+class _StopButton:
+    """Counts SIGINT while it is entered, so that a stop never falls between two lines and leaves a run behind that nobody holds.
+
+    Jupyter's own handler would not do: in a cell with `await` it waits for the event loop, which this call blocks."""
+
+    def __init__(self) -> None:
+        self.presses = 0
+
+    def _press(self, *_: Any) -> None:
+        self.presses += 1
+
+    def __enter__(self) -> "_StopButton":
+        # Only the main thread may set a handler; an ignored signal (nohup) stays ignored.
+        self._is_held = threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT))
+        if self._is_held:
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._is_held:
+            signal.signal(signal.SIGINT, self._before)
+
+
 @contextlib.contextmanager
 def _only_writer(out: Path) -> Iterator[None]:
     """Hold the folder for one run; the lock goes with the process, so a killed run leaves none behind."""
@@ -464,6 +498,18 @@ def _loop() -> asyncio.AbstractEventLoop:
             loop = _loops[os.getpid()] = asyncio.new_event_loop()
             threading.Thread(target=loop.run_forever, name="workbench", daemon=True).start()
         return _loops[os.getpid()]
+
+
+_using: Counter[int] = Counter()  # runs under way on the background loop, by the id of their client
+
+
+async def _close_unused(client: Any) -> None:
+    """Close the client's connections after its last run: left open, they complain when the client or the program goes."""
+    _using[id(client)] -= 1
+    if not _using[id(client)]:
+        del _using[id(client)]
+        if (close := getattr(client, "aclose", None)) is not None:
+            await close()
 
 
 # --- estimate -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ sentence-transformers takes every column as an input, so a triplets file has no 
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def load(path: str | os.PathLike[str]) -> list[Record]:
     Raises InputError for a file of no known format, RecordError, with the line, for a row that was edited or cut off."""
     path = Path(path)
     if path.name.endswith(".triplets.jsonl"):
-        return store.read(path.with_suffix(".records.parquet"))
+        return _read_triplets(path)
     if path.suffix == ".parquet":
         return store.read(path)
     if path.suffix == ".csv":
@@ -144,12 +145,25 @@ def _read_lines(path: Path) -> list[Record]:
         if not line.strip():
             continue
         try:
-            row = orjson.loads(line)["record"]
-            records.append(from_row(KINDS[row.pop("kind")], row))
-        except (ValueError, KeyError, TypeError) as error:
+            shown = orjson.loads(line)
+            row = shown.pop("record")
+            record = from_row(KINDS[row.pop("kind")], row)
+            if not any(shown in line_of(record) for (_, kind), line_of in _LINES.items() if kind is type(record)):
+                raise RecordError("the line says something else than its record. Make a changed text a new record, and export again.")
+            records.append(record)
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise RecordError(f"{path}, line {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export().") from None
         except RecordError as error:
             raise RecordError(f"{path}, line {number}: {error}") from None
+    return records
+
+
+def _read_triplets(path: Path) -> list[Record]:
+    records = store.read(path.with_suffix(".records.parquet"))
+    wanted = [orjson.dumps(line) for record in records for line in _qa_triplets(record)]
+    for number, (line, want) in enumerate(itertools.zip_longest(_bytes(path).splitlines(), wanted), 1):
+        if line != want:
+            raise RecordError(f"{path}, line {number}: not what its records beside it give. The file was cut off or edited; export again.")
     return records
 
 
@@ -171,7 +185,10 @@ def _cell(value: Any, hint: Any) -> str:
 def _read_csv(path: Path) -> list[Record]:
     records = []
     csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader(io.StringIO(_bytes(path).decode("utf-8"), newline=""))
+    try:
+        reader = csv.DictReader(io.StringIO(_bytes(path).decode("utf-8"), newline=""))
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}). A spreadsheet may have saved it: export again.") from None
     for number, cells in enumerate(reader, 1):
         try:
             kind = KINDS[cells.pop("kind")]

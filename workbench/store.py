@@ -49,7 +49,16 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
 def table(rows: Sequence[Any], kind: type | None = None) -> pa.Table:
     """Return records (or failures, verdicts) of one kind as an Arrow table in that kind's schema."""
     kind = kind or (type(rows[0]) if rows and not isinstance(rows[0], Record) else one_kind(rows))
-    return pa.Table.from_pylist([to_row(row) for row in rows], schema=schema(kind))
+    if kind not in _TABLES.values():
+        raise StoreError(f"{kind.__name__} values are no table. Give records, an Arrow table, a data frame or a Parquet path.")
+    try:
+        return pa.Table.from_pylist([to_row(row) for row in rows], schema=schema(kind))
+    except (pa.ArrowException, UnicodeEncodeError) as error:
+        raise _does_not_fit(error) from error
+
+
+def _does_not_fit(error: Exception) -> StoreError:
+    return StoreError(f"a row does not fit its kind's schema: {error}. Check the types of its fields.")
 
 
 # --- Parquet --------------------------------------------------------------------------------------------------------
@@ -60,7 +69,10 @@ def write(rows: Sequence[Any], path: str | os.PathLike[str], *, kind: type | Non
     path = Path(path)
     made = table(rows, kind)
     with atomically(path) as temporary:
-        pq.write_table(made, temporary, compression="zstd")
+        try:
+            pq.write_table(made, temporary, compression="zstd")
+        except pa.ArrowException as error:
+            raise _does_not_fit(error) from error  # None in a required field
     return path
 
 
@@ -171,10 +183,23 @@ def query(sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None,
             if relation is None:
                 raise StoreError("the query gives no rows. Write a SELECT.")
             found = relation.to_arrow_table()
+            found = found.rename_columns(_apart(found.column_names))
         except duckdb.Error as error:
             there = "; ".join(f"{name}({', '.join(arrow.column_names)})" for name, arrow in shown.items()) or "no tables"
             raise StoreError(f"{str(error).strip()}\nThere are: {there}.") from None
     return Rows(found)
+
+
+def _apart(names: Iterable[str]) -> list[str]:
+    """The names, with _1, _2 ... behind those that came before: a join gives two columns named id, and rows are dictionaries."""
+    taken: dict[str, None] = {}
+    for name in names:
+        own, number = name, 0
+        while own in taken:
+            number += 1
+            own = f"{name}_{number}"
+        taken[own] = None
+    return list(taken)
 
 
 def as_table(value: Any) -> pa.Table:
@@ -187,10 +212,10 @@ def as_table(value: Any) -> pa.Table:
         return value.table()
     if isinstance(value, str | os.PathLike):
         return read_table(value)
+    if callable(getattr(value, "__arrow_c_stream__", None)):  # before Iterable: a data frame iterates over its column names
+        return pa.table(value)
     if isinstance(value, Iterable):
         return table(list(value))
-    if callable(getattr(value, "__arrow_c_stream__", None)):
-        return pa.table(value)
     raise StoreError(f"a {type(value).__name__} is no table. Give records, an Arrow table, a data frame or a Parquet path.")
 
 
@@ -292,7 +317,8 @@ def _converted(file: Path) -> str:
 
 
 def _title(text: str, file: Path) -> str:
-    heading = re.search(r"^# +(.+?)(?:\s*\{[^{}\n]*\})?\s*$", text[:5000], re.MULTILINE) or re.search(r"\A---\n(?:.*\n)*?title: *(.+)\n", text[:2000])
+    prose = re.sub(r"^ *(```|~~~).*?(?:^ *\1|\Z)", "", text[:5000], flags=re.MULTILINE | re.DOTALL)  # a '#' in code is a comment
+    heading = re.search(r"^# +(.+?)(?:\s*\{[^{}\n]*\})?\s*$", prose, re.MULTILINE) or re.search(r"\A---\n(?:.*\n)*?title: *(.+)\n", text[:2000])
     return heading[1].strip(" \"'#") if heading else file.stem.replace("-", " ").replace("_", " ")
 
 

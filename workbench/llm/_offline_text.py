@@ -22,25 +22,26 @@ def _set(text: str) -> frozenset[str]:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 _VERBS = """
-accept acknowledge add adjust affect allow answer appear apply arrive ask assign avoid bake become begin behave belong
-block break bring build calculate call cancel carry catch cause change check chill choose claim clean clear click close
-collect combine come commit compare complete compress condense configure confirm connect consist contain continue
-control convert cool copy correspond count cover create cut decide declare decrease deepen define delay delete deliver
-demand depend deploy describe detect determine develop differ disable display divide double draw drive drop dry dust
-edit embed enable encrypt end enforce ensure enter equal evaluate exceed execute exist expand expire explain expose
-extend fail fall feed fill finish fire fit flow follow force form gain gather generate get give go grow guarantee handle
-happen help hide hold identify ignore import imply improve include increase indicate inherit insert inspect install
-introduce invalidate involve join judge keep kill knead know lack last lead leak leave let lie lift load lock log lose
-lower make manage mark match matter mean measure meet merge mix move multiply need obey occur offer open operate
-override pass pause pay perform permit persist pick place point pour prefer preheat prepare preserve press prevent
-produce protect prove provide publish pull push put raise range reach read rebuild receive record recover reduce refer
-reflect refuse register reject relax release rely remain remove rename repeat replace report represent require reset
-resist resolve respond restore restrict result resume retain retry return reveal rinse rise rotate run save scale score
-seal search see select send separate serve set settle shape share shorten show shrink sign simplify sink skip slice
-soften solve specify spend split spray spread spring sprinkle stand start state stay stir stop store strengthen submit
-subtract suggest suit supply support suspend take tell tend test tighten tolerate track transfer transform travel treat
-trigger try turn understand update upgrade use validate vanish vary verify visit wait warn wash watch weaken weigh wipe
-work wrap write yield"""
+accept acknowledge add adjust affect aim allow answer appear apply arrive ask assign avoid bake become begin behave
+belong block break bring build calculate call cancel carry catch cause change check chill choose claim clean clear
+click close collect combine come commit compare compensate complete compress compute condense configure confirm
+connect consist contain continue control convert cool copy correspond count cover create cut decide declare decrease
+deepen define delay delete deliver demand depend deploy describe detect determine develop differ disable display
+divide double draw drive drop dry dust edit embed enable encrypt end enforce ensure enter equal evaluate exceed
+execute exist expand expect expire explain expose extend fail fall feed fill find finish fire fit flow follow force
+form gain gather generate get give go grow guarantee handle happen hash help hide hold identify ignore imply import
+improve include increase indicate inherit insert inspect install introduce invalidate involve join judge keep kill
+knead know lack last lead leak leave let lie lift load lock log lose lower make manage mark match matter mean measure
+meet merge mix mount move multiply need notice obey occur offer open operate override pass paste pause pay perform
+permit persist pick place point pour prefer preheat prepare preserve press prevent produce protect prove provide
+publish pull push put raise range reach read rebuild receive record recover reduce refer reflect refuse register
+reject relax release rely remain remove rename renew repeat replace report represent require reset resist resolve
+respond restore restrict result resume retain retry return reuse reveal rinse rise rotate run save scale score seal
+search see select send separate serve set settle shape share shorten show shrink sign simplify sink skip slice soften
+solve specify spend split spray spread spring sprinkle stand start state stay stir stop store stream strengthen submit
+subtract suggest suit supply support suspend take tell tend test tighten tolerate track transfer transform travel
+treat trigger try turn understand update upgrade use validate vanish vary verify visit wait warn wash watch weaken
+weigh win wipe work wrap write yield"""
 
 
 def _third_person(verb: str) -> str:
@@ -118,7 +119,12 @@ def content_stems(text: str) -> list[str]:
 
 def has_anaphora(text: str, *, within: int = 99) -> bool:
     """Whether one of the first words points at something said elsewhere ("it", "these", "such")."""
-    return any(word.lower() in _ANAPHORA for word in words(text)[:within])
+    return any(_bare(word) in _ANAPHORA for word in words(text)[:within])
+
+
+def _bare(word: str) -> str:
+    """The word in small letters without what follows an apostrophe: "it's" gives "it"."""
+    return re.split("['’]", word.lower(), maxsplit=1)[0]
 
 
 def phrases(text: str) -> list[str]:
@@ -132,26 +138,33 @@ def phrases(text: str) -> list[str]:
             else:
                 found[" ".join(line)] += len(line)
                 line = [word] if _is_noun_like(word) else []
-    return [phrase for phrase, _ in sorted(found.items(), key=lambda pair: (-pair[1], pair[0])) if len(phrase) > 4]
+    ranked = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [phrase for phrase, _ in ranked if len(phrase) > 4 and not _NO_NOUN.search(phrase)]
+
+
+_NO_NOUN = re.compile(
+    r"(?:ful|ous|able|ible|less|ive|ical|ional|\b(?:new|old|different|common|simple|large|small|high|low|long|short|certain"
+    r"|additional|extra|normal|main|full|correct|incorrect|good|best|better|first|second|third|last|next|whole|half))$"
+)
+_NO_KEYWORD = _set("instead apart across whenever enough otherwise rather itself etc way lot thing things case cases")
 
 
 def _is_noun_like(word: str) -> bool:
     is_verb = word in BASE or word in THIRD or word.endswith(("ly", "ing", "ed"))
-    return word.isalpha() and word.islower() and len(word) > 2 and word not in _STOP and not is_verb
+    is_telling = word.isalpha() and word.islower() and len(word) > 2 and word not in _STOP and word not in _NO_KEYWORD
+    return is_telling and not is_verb
 
 
 # --- Markdown to sentences --------------------------------------------------------------------------------------------
 
 # Opening ticks are a whole run, so that a row of a thousand ticks is looked at once.
 _CODE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`]+)\1(?!`)")
-_LINK = re.compile(
-    r"!?\[([^\[\]]*)\](?:\([^()\n]{0,500}(?:\([^()\n]{0,100}\)[^()\n]{0,300})?\)|\[[^\[\]\n]{0,100}\])"
-)
+_LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()\n]{0,500}(?:\([^()\n]{0,100}\)[^()\n]{0,300})?\)|\[[^\[\]\n]{0,100}\])")
 _MARKS = re.compile(
     r"\*{1,3}(?=\S)|(?<=\S)\*{1,3}|~~|(?<!\w)_{1,3}(?=\w)|(?<=[\w.!?)])_{1,3}(?!\w)|</?[a-zA-Z][^<>]{0,200}>"
     r"|\[\^\w+\]|\{ {0,3}#[^{}\n]{0,80}\}|\\(?=[\\`*_{}\[\]()#+.!|<>~-])|\n[ \t]*>[ \t]?"
 )
-_EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u2190-\u21ff]")
+_EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u2190-\u21ff\ud800-\udfff]")
 _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*([^`\s]*)")
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*)")
 _ITEM = re.compile(r"([ \t>]*)(?:[-*+•]|(\d{1,3})[.)])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)")
@@ -163,6 +176,7 @@ _NOISE = re.compile(
 )
 _END = re.compile(r"(?:[.!?…]|:(?=\s*$))[\"')\]*_”’]*(?=\s+(\S)|\s*$)")
 _URL = re.compile(r"https?://\S+")
+_NOT_QUOTED = re.compile("https?://|[\ud800-\udfff]")  # half a surrogate pair cannot be written as UTF-8
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _ABBREVIATIONS = _set(
     """e.g i.e vs cf fig figs no nos dr mr mrs ms st approx ca eq sec ch incl max min ed al inc ltd pp vol ref dept est
@@ -170,8 +184,8 @@ _ABBREVIATIONS = _set(
 )
 # A sentence that ends in a colon and needs what comes after it.
 _LEADS_ON = re.compile(
-    r"(?:\bfollow(?:ing|s)\b.*|\b(?:below|this|these|like|examples?|instance|is|are|be|was|as|here|two|three|four|things"
-    r"|ways|steps|to|of|with|would|in|it|say|says|look|see)):$",
+    r"(?:\bfollow(?:ing|s)\b.*|\b(?:below|this|these|like|examples?|instance|is|are|be|was|as|here|two|three|four"
+    r"|things|ways|steps|to|of|with|would|in|it|say|says|look|see)):$",
     re.IGNORECASE,
 )
 # Text that gives orders to whoever processes it, notices, and text about where to read on: no facts to ask about.
@@ -179,9 +193,10 @@ _UNFIT = re.compile(
     r"\[\[ ?##|\b(?:ignore|disregard|forget|override) (?:(?:all|any|the|your|every|previous|prior|earlier|other) )*"
     r"(?:instruction|prompt|rule)|\bsystem prompt|\byou are now\b|\b(?:reply|respond|answer) (?:only )?with\b"
     r"|\blicen[sc]ed under|©|\bcopyright\b|all rights reserved|https?://|\b(?:read|learn) more\b"
-    r"|\bnext (?:chapter|page)|^(?:see|read|check|visit|continue)\b.{0,30}\b(?:also|more|above|below|next|docs|documentation|page|section|chapter)"
+    r"|\bnext (?:chapter|page)|^(?:see|read|check|visit|continue)\b.{0,30}\b(?:also|more|above|below|next|docs"
+    r"|documentation|page|section|chapter)"
     r"|\bthis (?:page|chapter|section|guide|document|tutorial)\b|\b(?:example|table|figure|list) (?:above|below)\b"
-    r"|^(?:let's|now|imagine|think|suppose|we|i)\b",
+    r"|^e\.g\.|^(?:let's|now|imagine|think|suppose|we|i|that (?:is|was|will|would|can|could|means|makes|way))\b",
     re.IGNORECASE,
 )
 
@@ -260,7 +275,8 @@ def _split(text: str) -> Iterator[str]:
     for match in _END.finditer(masked):
         before = masked[max(start, match.start() - 12) : match.start()].split()
         last = before[-1].lstrip("(*_\"'“") if before else ""
-        is_short = last.lower() in _ABBREVIATIONS or (len(last) == 1 and last.isupper() and match[0] == ".")
+        is_initial = len(last) == 1 and last.isupper() and (len(before) < 2 or before[-2][0].isupper())
+        is_short = last.lower() in _ABBREVIATIONS or is_initial
         if match[1] is None or not (match[1].islower() or is_short):
             yield text[start : match.end()].strip()
             start = match.end()
@@ -274,10 +290,13 @@ def _is_fit(raw: str, clean: str) -> bool:
         return False
     if raw.startswith("**") and raw.rstrip(".!").endswith("**"):
         return False  # a label in bold, the heading of what follows
+    last = clean[:-1].rpartition(" ")[2]
+    if clean[-1] == ":" and (_LEADS_ON.search(clean) or last in BASE or last in THIRD or last in HELPERS):
+        return False  # what it states comes after the colon
     is_prose = len(_NO_LETTERS.sub("", clean)) > 0.55 * len(clean)
     # Quoted text is read back line by line: a line end that is not "\n" would come back changed.
-    is_quotable = raw.splitlines() == raw.split("\n") and not _URL.search(raw)
-    return is_prose and is_quotable and not _LEADS_ON.search(clean) and not _UNFIT.search(clean)
+    is_quotable = raw.splitlines() == raw.split("\n") and not _NOT_QUOTED.search(raw)
+    return is_prose and is_quotable and not _UNFIT.search(clean)
 
 
 def _informativeness(clean: str, stems: list[str], frequency: Counter[str], about: frozenset[str]) -> float:
@@ -293,6 +312,7 @@ def _informativeness(clean: str, stems: list[str], frequency: Counter[str], abou
 
 # --- capital letters --------------------------------------------------------------------------------------------------
 
+_FENCED = re.compile(r"^ *(`{3}|~{3}).*?^ *\1", re.MULTILINE | re.DOTALL)
 _LONE = re.compile(r"(?:^|[.!?] )([A-Z][a-z]+) (?:also |then )?([a-z]+)\b", re.MULTILINE)
 _COMMON_ENDING = re.compile(r"(?:s|ing|tion|ity|ment|ness|age|ure|er|ance|ence|th)$")
 
@@ -302,7 +322,7 @@ def names(passage: str) -> frozenset[str]:
     """Return the words that keep their first letter anywhere: code, words with a capital in the middle of a sentence,
     and lone subjects ("Tern keeps ...") that the passage never writes small."""
     lines = passage[:LONGEST_PASSAGE].split("\n")
-    prose = "\n".join(line for line in lines if not line.lstrip().startswith(("#", "|")))
+    prose = _FENCED.sub("", "\n".join(line for line in lines if not line.lstrip().startswith(("#", "|"))))
     code = {found[0] for match in _CODE.finditer(prose) if (found := words(match[2]))}
     prose = _CODE.sub("", prose)
     small = frozenset(re.findall(r"\b[a-z]+\b", prose))
@@ -344,11 +364,11 @@ class Clause:
 
 _VAGUE = re.compile(
     r"(?:the|both|each|either|neither|some|all|most|another|an?)?(?: [a-z]+)?(?: ?(?:other|one|ones|first|second|third"
-    r"|last|same|result|rest|two|three|reason|difference|answer|point|choice|change|example|idea|problem|goal|thing|way|part|step"
-    r"|advantage|drawback))+s?|everything|nothing|anything|something|all|most|both|each|some|many|others?",
+    r"|last|same|result|rest|two|three|reason|difference|answer|point|choice|change|example|idea|problem|goal|thing|way|part"
+    r"|step|advantage|drawback))+s?|everything|nothing|nobody|none|anything|something|all|most|both|each|some|many|others?",
     re.IGNORECASE,
 )
-_NO_START = _set("and but or yet let let's i otherwise instead afterwards later meanwhile next especially")
+_NO_START = _set("and but or yet let i either neither otherwise instead afterwards later meanwhile next especially")
 _HAVE = {"has": "does", "have": "do", "had": "did"}
 _PARTICIPLE = r"(?:\w{2,}ed|\w+en|kept|held|found|put|set|run|read|built|made|sent|known|drawn|meant|lost|cut)"
 
@@ -398,7 +418,8 @@ def _subject(tokens: list[str], at: int) -> tuple[str, str]:
     while end > 1 and tokens[end - 1].lower().strip(",") in _CONJUNCTS | _ADVERBS:
         end -= 1
     subject = " ".join(tokens[:end])
-    if has_anaphora(subject) or _VAGUE.fullmatch(subject):
+    is_cut = end > 1 and tokens[end - 1].lower() in ("you", "we", "i")  # "the same way you" is the end of a subject
+    if is_cut or has_anaphora(subject) or _VAGUE.fullmatch(subject):
         return "", ""
     return subject, " ".join(token for token in tokens[end:at] if token.lower() in _ADVERBS)
 
@@ -417,7 +438,7 @@ def _with_helper(tokens: list[str], at: int) -> Clause | None:
     helper, rest = tokens[at].lower(), tokens[at + 1 :]
     while rest and rest[0].lower().strip(",") in _CONJUNCTS:
         rest = rest[1:]
-    if not subject or not rest or (at > 1 and subject.split()[-1].lower() in ("you", "we", "it", "they", "i")):
+    if not subject or not rest:
         return None
     first = rest[0].lower()
     if helper == "cannot":
@@ -533,7 +554,7 @@ FORMS = {
     "differ": Form("comparison", 1.0, (
         "How do {one} and {other} differ?", "What is the difference between {one} and {other}?",
         "How do {one} and {other} compare?", "What sets {one} apart from {other}?")),
-    "than": Form("comparison", 0.9, ("What {turned} than?", "Than what {turned}?")),
+    "than": Form("comparison", 0.9, ("What {turned} than?",)),
     "cloze": Form("fact", 0.3, (
         "What completes this statement: “{gapped}”?", "What is missing here: “{gapped}”?",
         "“{gapped}”: what belongs in the gap?", "Which words are left out of “{gapped}”?",
@@ -557,7 +578,8 @@ _ASIDE = re.compile(r",? for (?:example|instance)\b,?| \([^()]*\)")
 _NEGATION = re.compile(r"\b(is|are|was|were|do|does|did|ca|wo|could|should|would|has|have)n['’]t\b")
 _BREAK = re.compile(
     r",? [—–-] |: |, (?=(?:and|but|so|or|yet|nor|which|who|where|whereas|while|although|though|since|because|as|with"
-    rf"|including|not|then|unlike|e\.g\.|i\.e\.|even|plus|typically|depending|like)\b)| and (?=(?:{_A_THIRD})\b)|,? \("
+    r"|including|not|then|unlike|e\.g\.|i\.e\.|even|plus|typically|depending|like|it|they|you|there|we)\b)"
+    rf"| and (?=(?:{_A_THIRD})\b)|,? \("
 )
 _SECOND_VERB = re.compile(rf",? (?:and|but|or) (?:then |also |\w+ly )?(?:{_A_THIRD}|is|are|go)\b|, (?:{_A_THIRD})\b")
 _SECOND_ACTION = re.compile(rf",? and (?:{_A_BASE}) (?:it|them|the|a)\b|, (?:{_A_BASE}) (?:it|them|the|a)\b")
@@ -609,7 +631,7 @@ def _is_askable(draft: Draft) -> bool:
         if any(value.count(left) != value.count(right) for left, right in ("()", "[]", "“”")) or value.count('"') % 2:
             return False
     for value in draft.slots.values():
-        tokens = [word.lower() for word in words(value)]
+        tokens = [_bare(word) for word in words(value)]
         # "you" is nobody that "it" could point at.
         nearby = tokens if "you" in tokens[:3] else tokens[:3]
         if any(word in _POINTERS for word in tokens) or any(word in _PRONOUNS for word in nearby) or len(tokens) > 30:
@@ -620,7 +642,15 @@ def _is_askable(draft: Draft) -> bool:
 @lru_cache(maxsize=4096)
 def _main(text: str) -> str:
     """The main clause: what stands before the first "and", "but", "which", bracket or dash that may end it."""
-    return _until(_BREAK, text, 3)
+    return _single(_until(_BREAK, text, 3))
+
+
+def _single(text: str) -> str:
+    """The first of two clauses that "and" joins."""
+    for match in re.finditer(r",? and ", text):
+        if clause(text[match.end() :]) and clause(text[: match.start()]):
+            return text[: match.start()]
+    return text
 
 
 def _until(end: re.Pattern[str], text: str, least: int) -> str:
@@ -643,6 +673,7 @@ def _asked_of(text: str, known: frozenset[str]) -> tuple[str, str] | None:
         advice = text[:1].lower() + text[1:]
         advice = "you should " + ("not " + advice[7:] if advice.startswith("do not ") else advice)
         return advice.replace("you should", "should you", 1), advice
+    text = _single(text)
     found = clause(text)
     return (_turned(found, known), lowered(text, known)) if found else None
 
@@ -666,7 +697,8 @@ def _condition(text: str, known: frozenset[str]) -> Iterator[_Made]:
             yield _outcome(match[1].lower(), *parts, known, 1.05)
         return
     match = _TRAILING.fullmatch(_until(_TRAILING_END, text, 6))
-    if match is None or match[1].count(" ") < 2 or match[1].rpartition(" ")[2].lower() in _NO_CONDITION_AFTER:
+    last = match[1].rpartition(" ")[2].lower() if match else ""
+    if match is None or match[1].count(" ") < 2 or last in _NO_CONDITION_AFTER or last in PREPOSITIONS:
         return
     outcome, sub, condition = match[1], match[2], _main(match[3])
     # "A does this, while B does that" is a contrast; "that" or "because" before may own the condition.
@@ -688,7 +720,7 @@ def _after_condition(text: str) -> tuple[str, str] | None:
         begins = re.match(r"(?:it|they|you|this|there|these|that|he|she|we)\b", outcome)
         if outcome.count(" ") >= 2 and (begins or is_imperative(outcome) or clause(_main(outcome))):
             last = condition.rpartition(" ")[2].lower()
-            is_clear = last not in PREPOSITIONS and not has_anaphora(condition, within=1)
+            is_clear = last not in PREPOSITIONS | {"that"} and not has_anaphora(condition, within=1)
             is_clear = is_clear and 1 <= condition.count(" ") < 18
             return (condition, outcome) if is_clear else None
     return None
@@ -709,6 +741,10 @@ def _outcome(sub: str, condition: str, outcome: str, known: frozenset[str], fact
     return "happens_if", slots, outcome, factor
 
 
+# A verb among the first words, and a subject that is no mere "one".
+_STATES = re.compile(
+    rf"(?!(?:an?|the) (?:\w+ )?ones?\b)(?:\S+ ){{1,9}}(?:{_A_THIRD}|{'|'.join(sorted(HELPERS))}) ", re.IGNORECASE
+)
 _NO_REASON = r"(?!of\b|v?\d|version|then\b|before\b)"
 _REASON = re.compile(rf"(?P<effect>.+?),? (?P<sub>because|since|so that|lest) {_NO_REASON}(?P<cause>.+)")
 _LEADING_REASON = re.compile(rf"(?P<sub>Because|Since) {_NO_REASON}(?P<cause>.+?), (?P<effect>.+)")
@@ -720,13 +756,14 @@ def _reason(text: str, known: frozenset[str]) -> Iterator[_Made]:
     if match is None or match["effect"].count(" ") < 2 or match["cause"].startswith("Of "):
         return
     effect, cause = match["effect"], match["cause"]
-    if re.search(r", (?:which|whose|who|where)\b", effect):
-        return  # the reason may belong to the relative clause
+    # The reason may belong to the relative clause; "the greatest since" is a time.
+    if re.search(r", (?:which|whose|who|where)\b|est$", effect) or _bare(effect.split()[0]) in _NO_START:
+        return
     is_aim = match["sub"] in ("so that", "lest")
     answer = f"{match['sub']} {cause}" if is_aim else f"because {lowered(cause, known)}"
     if asked := _asked_of(effect, known):
         yield "why", {"turned": asked[0], "effect": asked[1]}, answer, 1.0
-    elif not has_anaphora(effect, within=6):
+    elif not has_anaphora(effect, within=6) and _STATES.match(effect):
         yield "why_that", {"effect": lowered(effect, known)}, answer, 1.0
 
 
@@ -744,7 +781,7 @@ def _procedure(text: str, known: frozenset[str]) -> Iterator[_Made]:
     main = _main(text)
     if match := _LEADING_PURPOSE.fullmatch(text):
         parts = _after_condition(f"{match[1]} {match[2]}")
-        if parts and match[1] in BASE:
+        if parts and match[1] not in _STOP:
             yield "how_to", {"goal": parts[0]}, parts[1], 1.05
     elif is_imperative(text) and (match := _PURPOSE.fullmatch(main)):
         means, last = match[1], match[1].rpartition(" ")[2].lower()
@@ -783,12 +820,12 @@ _INTRANSITIVE = _set(
     "lie occur happen rise fall arrive exist vanish come go differ vary sink behave begin stand travel live last"
 )
 _THIN = _set("have need make take go get give do become come")
-_NO_OBJECT = _set("not so elsewhere out off down away back very too well") | PREPOSITIONS | SUBORDINATORS
+_NO_OBJECT = _set("not so elsewhere up out off down away back low high very too well") | PREPOSITIONS | SUBORDINATORS
 _NO_OBJECT |= _ADVERBS | _NUMBER_WORDS
 
 
 def _object(text: str, known: frozenset[str]) -> Iterator[_Made]:
-    """"The server logs a warning when C" gives "what does the server log when C"."""
+    """What somebody or something does to a thing: "what does the server log when ..."."""
     found = clause(_main(text))
     if found is None:
         return
@@ -847,7 +884,7 @@ _NO_PREDICATE = re.compile(
 
 
 def _subject_of(text: str, known: frozenset[str]) -> Iterator[_Made]:
-    """"Jitter keeps jobs apart" gives "what keeps jobs apart"."""
+    """What it is that does something: "what keeps jobs apart"."""
     main = _main(text)
     found = clause(main)
     if found is None or found.helper in ("are", "were", "do", "have") or found.subject.count(" ") > 5:
@@ -874,10 +911,10 @@ _QUANTITY = re.compile(
 )
 _UNITS = {
     "s": "seconds", "ms": "milliseconds", "min": "minutes", "h": "hours", "g": "grams", "kg": "kilograms",
-    "m": "metres", "mm": "millimetres", "cm": "centimetres", "km": "kilometres", "ml": "millilitres", "l": "litres", "kib": "KiB",
-    "mib": "MiB", "gib": "GiB", "mb": "MB", "gb": "GB", "tb": "TB", "µs": "microseconds", "%": "per cent",
-    "°": "degrees", "°c": "degrees Celsius", "°f": "degrees Fahrenheit", "percent": "per cent", "mg/l": "milligrams per litre",
-    "m³/s": "cubic metres per second", "hpa": "hPa",
+    "m": "metres", "mm": "millimetres", "cm": "centimetres", "km": "kilometres", "ml": "millilitres", "l": "litres",
+    "kib": "KiB", "mib": "MiB", "gib": "GiB", "mb": "MB", "gb": "GB", "tb": "TB", "µs": "microseconds", "%": "per cent",
+    "°": "degrees", "°c": "degrees Celsius", "°f": "degrees Fahrenheit", "percent": "per cent",
+    "mg/l": "milligrams per litre", "m³/s": "cubic metres per second", "hpa": "hPa",
 }  # fmt: skip
 _NAMED_BY_NUMBER = _set(
     """version v step code port level row table chapter section python http status line page day figure item option
@@ -931,7 +968,7 @@ def _number(text: str, known: frozenset[str]) -> Iterator[_Made]:
 
 
 def _fronted(found: Clause, main: str, span: tuple[int, int], asked: str, known: frozenset[str]) -> Iterator[_Made]:
-    """"A row holds up to 64 KiB" gives "up to how many KiB does a row hold"."""
+    """The quantity asked for first: "up to how many KiB does a row hold"."""
     at = main.find(found.rest)
     between = main[at : span[0]].split() if 0 < at <= span[0] else ["?"] * 9
     preposition = between.pop() if between and between[-1].lower() in _MOVABLE else ""
@@ -945,7 +982,9 @@ def _fronted(found: Clause, main: str, span: tuple[int, int], asked: str, known:
 
 
 _CONTRAST = re.compile(r"(.+?),? (?:whereas|while|but) (.+)")
-_THAN = re.compile(r"(.+?\b(?:(?!rather|other)\w+er|worse|(?:more|less|fewer|better)\b[^,;]{0,40}?)) than (?!\d)(.+)")
+_THAN = re.compile(
+    r"(.+?\b(?:(?!rather|other)\w+er|worse|(?:more|less|fewer|better)\b[^,;]{0,40}?)) than (?!\d|it\b|they\b|you\b)(.+)"
+)
 
 
 def _comparison(text: str, known: frozenset[str]) -> Iterator[_Made]:
@@ -955,7 +994,8 @@ def _comparison(text: str, known: frozenset[str]) -> Iterator[_Made]:
         one, other = clause(match[1]), clause(match[2][:1].upper() + match[2][1:])
         if one and other and one.helper[:2] == other.helper[:2] and one.subject.lower() != other.subject.lower():
             yield "differ", {"one": lowered(one.subject, known), "other": lowered(other.subject, known)}, text, 1.0
-    if (match := _THAN.fullmatch(main)) and match[2].count(" ") < 10 and (found := clause(match[1])):
+    match = _THAN.fullmatch(main)
+    if match and match[2].count(" ") < 10 and " not " not in main and (found := clause(match[1])):
         yield "than", {"turned": _turned(found, known)}, match[2], 1.0
 
 
@@ -978,7 +1018,7 @@ def _cloze(sentence: Sentence) -> Iterator[_Made]:
     gap = next(((start, end) for start, end, _ in _quantities(text) if start), None)
     if gap is None:
         later = (match for match in _WORD.finditer(text) if match.start() > 0)
-        longer = [match for match in later if len(match[0]) > 4 and "'" not in match[0]]
+        longer = [match for match in later if len(match[0]) > 4 and "'" not in match[0] and match[0][-2:] != "ly"]
         # Names with dots and digits tell more than words.
         rank = lambda match: (not match[0].replace("-", "").isalpha(), len(match[0]))  # noqa: E731
         longest = max(longer, key=rank, default=None)

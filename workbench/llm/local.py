@@ -30,9 +30,8 @@ _LONGEST_TOKENS = 1024  # of an answer when nobody set max_tokens; it changes no
 _LINGER_SECONDS = 0.005  # a batch waits for requests that start together; one token of a small model takes longer
 # Llama 3's template writes today's date into the prompt. The same request must stay the same prompt, so it is always
 # the day that template itself falls back to. As a macro, because transformers hands a template no functions.
-_SAME_DAY = "{%% macro strftime_now(format) %%}{{ format%s }}{%% endmacro %%}" % "".join(
-    f"|replace('%{letter}','{datetime(2024, 7, 26).strftime('%' + letter)}')" for letter in "aAbBdHIjmMpSyY"
-)
+_SAME_DAY = "".join(f"|replace('%{c}','{datetime(2024, 7, 26).strftime('%' + c)}')" for c in "aAbBdHIjmMpSyY")
+_SAME_DAY = f"{{% macro strftime_now(format) %}}{{{{ format{_SAME_DAY} }}}}{{% endmacro %}}"
 
 
 class Local:

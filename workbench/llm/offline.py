@@ -44,7 +44,7 @@ def fingerprint(*files: Path) -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
-# Read when the rules are loaded and not when a client is made: an edit in between would name rules that are not running.
+# Read when the rules are loaded, not when a client is made: an edit in between would name rules that are not running.
 _RULES = fingerprint(Path(__file__), Path(text.__file__))
 
 
@@ -141,7 +141,8 @@ class Asked:
         if self.is_json:
             return json.dumps(fields, ensure_ascii=False)
         shown = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-        return "\n\n".join([*(f"[[ ## {name} ## ]]\n{value}" for name, value in shown.items()), "[[ ## completed ## ]]"])
+        blocks = [f"[[ ## {name} ## ]]\n{value}" for name, value in shown.items()]
+        return "\n\n".join([*blocks, "[[ ## completed ## ]]"])
 
 
 def read(messages: Messages) -> Asked:
@@ -236,14 +237,17 @@ def _extract(asked: Asked, name: str, at: int, rng: random.Random) -> object:
     return " ".join(text.plain(asked.passage).replace("[[", "").split()[:30]) or "NONE"
 
 
-# --- a question, its answer and its evidence ---------------------------------------------------------------------------
+# --- a question, its answer and its evidence --------------------------------------------------------------------------
 
 _KIND_WORDS = {
-    "fact": "fact factual detail factoid who which where entity", "definition": "definition define term concept meaning",
-    "number": "number numeric quantity figure count amount", "procedure": "procedure procedural how-to steps method how",
-    "reason": "reason why cause causal explanation rationale", "condition": "condition conditional if when exception edge",
+    "fact": "fact factual detail factoid who which where entity",
+    "definition": "definition define term concept meaning",
+    "number": "number numeric quantity figure count amount",
+    "procedure": "procedure procedural how-to steps method how",
+    "reason": "reason why cause causal explanation rationale",
+    "condition": "condition conditional if when exception edge",
     "comparison": "comparison compare contrast difference versus",
-}  # fmt: skip
+}
 _KINDS = {word: kind for kind, synonyms in _KIND_WORDS.items() for word in synonyms.split()}
 
 _GENERIC = (
@@ -252,9 +256,10 @@ _GENERIC = (
 )  # fmt: skip
 _SETTINGS = (
     "In {topic}, ", "For {topic}, ", "Within {topic}, ", "On {topic}: ", "Regarding {topic}, ",
-    "With regard to {topic}, ", "Concerning {topic}, ", "As for {topic}, ", "When it comes to {topic}, ", "About {topic}: ", "{topic}: ",
-    "On the subject of {topic}, ", "In connection with {topic}, ", "Thinking of {topic}, ", "Speaking of {topic}, ",
-    "With {topic} in mind, ", "Question on {topic}: ", "Looking at {topic}, ", "A question on {topic}: ",
+    "With regard to {topic}, ", "Concerning {topic}, ", "As for {topic}, ", "When it comes to {topic}, ",
+    "About {topic}: ", "{topic}: ", "On the subject of {topic}, ", "In connection with {topic}, ",
+    "Thinking of {topic}, ", "Speaking of {topic}, ", "With {topic} in mind, ", "Question on {topic}: ",
+    "Looking at {topic}, ", "A question on {topic}: ",
 )  # fmt: skip
 _VOICES = (
     "Before I go on: ", "Just to be sure: ", "I keep wondering: ", "Quick question: ", "What I could not work out: ",
@@ -263,8 +268,10 @@ _VOICES = (
 )  # fmt: skip
 # Headings made of these words alone name nothing.
 _NO_TOPIC = frozenset(
-    """intro introduction overview summary recap conclusion notes note example examples details more info information tip
-    warning technical next steps settings other usage background contents untitled first last about faq""".split()  # noqa: SIM905
+    text.words(
+        """intro introduction overview summary recap conclusion notes note example examples details more info faq tip
+        information warning technical next steps settings other usage background contents untitled first last about"""
+    )
 )
 
 
@@ -296,6 +303,8 @@ def _chosen(
         return rng.choice(drafts)
     good = [draft for draft in drafts if draft.quality > 0.55 and draft.form != "cloze"] or drafts
     fit = [draft for draft in good if draft.kind == wanted] or good
+    if len(fit) < 3 and rng.random() < 0.3:
+        fit = good  # one or two drafts would soon be asked twice
     near = lambda draft: 0.25 * min(3, len(draft.sentence.stems & interests))  # noqa: E731
     ranked = sorted(fit, key=lambda draft: -draft.quality - near(draft))
     ranked = ranked[len(ranked) // 3 :] if skill.name == "/fair" else ranked[:8]
@@ -321,12 +330,15 @@ def _topics(section: str, heading: str, passage: str) -> list[str]:
     names = text.names(passage)
     found = []
     for title in [heading, *reversed(re.split(" [>›»|] ", text.plain(section[:2000])))]:
-        title = re.sub(r" ?\([^()]*\)", "", title)
+        title = re.sub(r" ?\([^()]*\)", "", title).removeprefix("About ")
         tokens = [word.lower() for word in text.words(title)]
         is_bare = not tokens or len(tokens) > 7 or all(word in _NO_TOPIC for word in tokens)
         if is_bare or re.search(r"[?!:;“”\"\[\]{}()/]", title) or text.has_anaphora(title):
             continue
-        phrase = " ".join(text.lowered(word, names) for word in title.split())
+        # "Rating Curves and Manning's Equation" keeps its capitals: nothing says which of them belong to names.
+        has_capitals = sum(word[0].isupper() for word in title.split()) > 1
+        is_common = title.split()[0].lower().rstrip("s") in passage or not text.content_stems(title.split()[0])
+        phrase = text.lowered(title, names) if is_common and not has_capitals else title
         if not text.is_imperative(title):
             found.append(phrase)
         elif len(tokens) > 1 and tokens[1] in text.DETERMINERS:
@@ -339,13 +351,15 @@ def _worded(draft: text.Draft, topics: Sequence[str], person: str, rng: random.R
     wording = rng.choice(text.FORMS[draft.form].wordings)
     question = wording.format(**draft.slots)
     own = set(text.content_stems(question))
+    # A topic that the question names already is idle, and one that names the answer gives it away.
     fresh = [topic for topic in topics if not set(text.content_stems(topic)) <= own]
+    fresh = [topic for topic in fresh if draft.answer.lower() not in topic.lower()]
     names_it = any(set(text.content_stems(topic)) & own for topic in topics)
     lead = ""
     if person and rng.random() < 0.4:
         # The same person keeps to a few turns of phrase.
         lead = rng.choice(random.Random(person).sample(_VOICES, 3))
-    elif fresh and rng.random() < (0.3 if names_it else 0.85) and len(question.split()) < 34:
+    elif fresh and rng.random() < (0.4 if names_it else 0.85) and len(question.split()) < 34:
         topic = rng.choice(fresh[:2])
         is_clause = re.match(r"(?:how|what|when|where|why|which|if)\b", topic)
         lead = text.raised(rng.choice(_SETTINGS[3:] if is_clause else _SETTINGS).format(topic=topic))
@@ -360,10 +374,11 @@ def _worded(draft: text.Draft, topics: Sequence[str], person: str, rng: random.R
 # Words that belong to the asking and not to what is asked about.
 _ASKING = frozenset(
     text.content_stems(
-        """exactly precisely happen mean meant called known difference differ compare kind name thing point result reason
-        explain explains case condition circumstances follow follows expected number figure statement completes complete
-        missing gap blank fill wonder wondering sure question quick certain somebody tell curiosity connection subject
-        regarding regard concerning thinking speaking looking mind situation defined describe advice possible way take"""
+        """exactly precisely happen mean meant called known difference differ compare kind name thing point result
+        reason explain explains case condition circumstances follow follows expected number figure statement complete
+        completes missing gap blank fill wonder wondering sure question quick certain somebody tell curiosity
+        connection subject regarding regard concerning thinking speaking looking mind situation defined describe
+        advice possible way take"""
     )
 )
 
@@ -398,7 +413,7 @@ def _weight(stem: str) -> float:
 
 # --- an invented person -----------------------------------------------------------------------------------------------
 
-# Words of a domain; who works or lives in it; where. The first row with the most words in common wins, the last is for any.
+# Words of a domain; who works or lives in it; where. The row with most words in common wins; the last is for any.
 _DOMAINS = (
     (
         "job queue worker server token database backup retry lease deploy container docker log command port cluster",
@@ -413,7 +428,7 @@ _DOMAINS = (
     (
         "bread dough flour yeast loaf oven bake sourdough crust proof salt starter butter recipe kitchen",
         "night-shift baker|apprentice baker|home baker|pastry cook|owner of a small café|food safety inspector",
-        "in a market town|in a hotel kitchen|in a mountain village|in a shared production kitchen|on a busy high street",
+        "in a market town|in a hotel kitchen|in a mountain village|in a shared kitchen|on a busy high street",
     ),
     (
         "river flow water gauge tide flood rain station discharge weir sample oxygen catchment estuary level",
@@ -437,7 +452,7 @@ _DOMAINS = (
     ),
     (
         "",
-        "librarian|secondary-school teacher|museum guide|retired engineer|technical writer|office manager|adult learner",
+        "librarian|secondary-school teacher|museum guide|retired engineer|technical writer|office manager",
         "in a small town|at an evening college|in a busy shared office|in a coastal community|at a local charity",
     ),
 )
@@ -458,9 +473,9 @@ _RELATIONS = {
         "who answers for {one} on most shifts, follows a fixed routine for {two}, and {habit}",
     ),
     "critic": (
-        "who doubts that the usual advice on {one} holds once {two} comes into play, and {habit}",
-        "who finds most guidance on {one} too narrow because it leaves out what {two} is like in practice, and {habit}",
-        "who would rather keep {one} simple, thinks {two} gets more attention than it deserves, and {habit}",
+        "who doubts that the usual advice on {one} holds in places with trouble over {two}, and {habit}",
+        "who finds most guidance on {one} too narrow because it passes over {two} in daily practice, and {habit}",
+        "who would rather keep {one} simple, thinks that too much is made of {two}, and {habit}",
     ),
 }
 _HABITS = (
@@ -474,15 +489,16 @@ _DEADLINES = (
     "before the busy season", "by tomorrow morning", "before the budget is settled",
 )  # fmt: skip
 _INTERESTS = (
-    "getting {one} right in practice", "how {one} affects {two}", "keeping {one} under control", "when {one} goes wrong",
-    "choosing between {one} and {two}", "the limits of {one}", "avoiding mistakes with {one}",
+    "getting {one} right in practice", "keeping {one} under control", "the limits of {one}",
+    "avoiding mistakes with {one}", "deciding how to treat {one}", "what to expect of {one}",
 )  # fmt: skip
 
 
 def _persona(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, object]:
     """Somebody from the domain that the words point to, in the wanted relation to what the passage is about."""
     section = asked.get("section")
-    about = text.phrases(asked.passage)[:8] or text.phrases(section.lower())[:3] or ["the practical details"]
+    phrases = text.phrases(asked.passage)[:8] or text.phrases(section.lower())[:3] or ["practical details"]
+    about = [phrase if phrase.endswith("s") else f"the {phrase}" for phrase in phrases]
     one = rng.choice(about)
     two = rng.choice([phrase for phrase in about if phrase != one] or ["the costs"])
     roles, places = _domain(text.content_stems(text.plain(f"{section}\n{asked.passage}"[: text.LONGEST_PASSAGE])))
@@ -494,8 +510,7 @@ def _persona(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, objec
     described = f"{'An' if role[0] in 'aeio' else 'A'} {role} {rng.choice(places)} {concern}."
     if rng.random() < skill.generic:
         described = f"A person who is interested in {one}."  # too thin: no role, no setting, no concern
-    interest = rng.choice(_INTERESTS).format(one=one, two=two)
-    return {"interest": " ".join(interest.split()[:8]), "persona": described}
+    return {"interest": rng.choice(_INTERESTS).format(one=one), "persona": described}
 
 
 def _domain(stems: Sequence[str]) -> tuple[list[str], list[str]]:

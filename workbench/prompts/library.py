@@ -121,8 +121,10 @@ class Prompt:
         Every field must be there with its type; fields that were not asked for are dropped. Nothing is filled in."""
         try:
             found = _read_fields(text) if self.format == "fields" else _read_json(text)
-            return {name: _typed(name, spec, found) for name, spec in self.outputs.items()}
-        except ValueError as error:
+            values = {name: _typed(name, spec, found) for name, spec in self.outputs.items()}
+            json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and half an emoji: no record can hold them
+            return values
+        except (ValueError, OverflowError, RecursionError) as error:
             return Failure("parse", f"{self.ref}: {error}", raw=text)
 
     def repair_messages(self, messages: tuple[dict[str, str], ...], answer: str, detail: str) -> tuple[dict[str, str], ...]:
@@ -150,8 +152,12 @@ class Prompt:
         path = Path(folder) / f"{self.ref}.json"
         if path.exists():
             raise PromptError(f"{path} exists, and a released version never changes. Save it as version {self.version + 1}.")
+        try:
+            written = orjson.dumps({**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATACLASS)
+        except TypeError as error:
+            raise PromptError(f"{self.ref} cannot be saved: {error}. Give made_by, scores and sampling plain JSON values.") from None
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(orjson.dumps({**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2) + b"\n")
+        path.write_bytes(written + b"\n")
         return path
 
     def __repr__(self) -> str:
@@ -170,7 +176,8 @@ class Prompt:
 def _tagged(name: str, value: str) -> str:
     """The value between tags that it cannot close: when it holds the tag, the tag gets a number that it does not hold."""
     tag, number = name, 1
-    while f"</{tag}" in value or f"<{tag}" in value:
+    # Whatever a model might take for the tag counts: </PASSAGE>, < / passage >.
+    while re.search(rf"<\s*/?\s*{tag}", value, re.IGNORECASE):
         number += 1
         tag = f"{name}_{number}"
     return f"<{tag}>\n{value}\n</{tag}>"
@@ -211,7 +218,6 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
@@ -222,12 +228,12 @@ def _typed(name: str, spec: str, found: Mapping[str, Any]) -> Any:
     kind, value = spec.partition(":")[0], found[name]
     if isinstance(value, str) and kind != "str":
         try:
-            value = json.loads(value.lower() if kind == "bool" else value)
+            value = _DECODER.decode(value.lower() if kind == "bool" else value)
         except ValueError:
             raise ValueError(f"field {name!r} should be {kind}, got {value[:80]!r}") from None
     if not isinstance(value, _TYPES[kind]) or (kind in ("int", "float") and isinstance(value, bool)):
         raise ValueError(f"field {name!r} should be {kind}, got {type(value).__name__}")
-    return value
+    return float(value) if kind == "float" else value
 
 
 def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
@@ -247,14 +253,14 @@ def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
         raise PromptError(f"there is no prompt {ref!r} in {folder}; there are {', '.join(names(folder=folder)) or 'none'}.") from None
     except ValueError as error:
         raise PromptError(f"{path} is not JSON ({error}). Restore it from version control.") from None
-    claimed = header.pop("sha256", None)
     try:
+        claimed, messages = header.pop("sha256", None), header["messages"]
         header["messages"] = tuple((m["role"], "\n".join(m["content"])) for m in header["messages"])
         header["variables"], header["outputs"] = dict(header["variables"]), dict(header["outputs"])
         prompt = Prompt(**header)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PromptError(f"{path} does not have the form of a prompt file: {error}. Write it with Prompt.save().") from None
-    if claimed != prompt.sha256 or prompt.ref != ref:
+    if claimed != prompt.sha256 or prompt.ref != ref or prompt._header()["messages"] != messages:
         raise PromptError(
             f"{path} was edited after {ref} was frozen (its hash is {prompt.sha256}, the file says {claimed}). Restore it, and save the change as {name}@{int(version) + 1}."
         )

@@ -144,7 +144,8 @@ class Verdicts(Sequence[Verdict]):
             f"<td style='{_CELL}'>{''.join(map(_example, examples[reason]))}</td></tr>"
             for reason, count in counts.items()
         )
-        return f"{head}<table style='border-collapse:collapse;'><tr>{titles}</tr>{rows}</table></div>"
+        style = "border-collapse:collapse;font-size:inherit;color:inherit;"
+        return f"{head}<table style='{style}'><tr>{titles}</tr>{rows}</table></div>"
 
 
 def _example(verdict: Verdict) -> str:

@@ -39,7 +39,7 @@ def plan(documents: Sequence[Document] | Corpus, *, count: int, prompt: Prompt |
         for number in range(count):
             # A second time over the same passages asks for another relation, and draws a sample of its own.
             sample, place = divmod(number, len(corpus))
-            yield Task(corpus.chunks[order[place]], prompt, RELATIONS[(number + sample) % len(RELATIONS)], sample)
+            yield Task(corpus.chunks[order[place]], prompt, RELATIONS[(place + sample) % len(RELATIONS)], sample)
 
     return Plan(draw, total=count)
 

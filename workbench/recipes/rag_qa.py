@@ -30,7 +30,9 @@ KINDS = (
 )
 
 
-_WORD = re.compile(r"[^\W_]+")
+# Scripts that set no blanks: a character is a word, or an answer inside a sentence would never be found.
+_ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ async def _control(task: Task, row: QA, answer: Answer, client: Client) -> QA | 
     if checked["answerable"].strip().lower() != "no":
         return Failure("answerable", f"the control's passage does answer: {checked['quote'][:200]!r}", raw=checked.raw)
     provenance = _provenance(task, answer, wrong[0], "augmentation")
-    provenance = replace(provenance, requests=provenance.requests + tuple(completion.key for completion in checked.completions))
+    provenance = replace(provenance, requests=provenance.requests + tuple(completion.key for completion in checked.completions), repaired=provenance.repaired or checked.is_repaired)
     return QA(row.question, None, None, wrong[0], None, is_answerable=False, persona=row.persona, provenance=provenance)
 
 
@@ -165,12 +167,13 @@ def hard_negatives(row: QA, corpus: Corpus, count: int) -> tuple[Passage, ...]:
     """Return the passages that BM25 ranks highest for the question and that hold neither its evidence nor its answer.
 
     Ranked over the whole corpus; (at most `count`,), hardest first."""
-    found = []
-    for chunk in corpus.search(row.question, 4 * count + 4):
-        passage = chunk.passage
-        if _overlap(passage.span, row.passage.span) or _holds(passage.text, row.evidence) or _holds(passage.text, row.answer):
-            continue
-        found.append(passage)
+    found: list[Passage] = []
+    for depth in (4 * count + 4, len(corpus)):  # the first few are nearly always enough
+        ranked = (chunk.passage for chunk in corpus.search(row.question, depth))
+        found = [
+            passage for passage in ranked
+            if not (_overlap(passage.span, row.passage.span) or _holds(passage.text, row.evidence) or _holds(passage.text, row.answer))
+        ][:count]  # fmt: skip
         if len(found) == count:
             break
     return tuple(found)
@@ -182,7 +185,9 @@ def _overlap(a: Span, b: Span) -> bool:
 
 def _holds(text: str, words: str | None) -> bool:
     """True when the words stand in the text, whatever their case, marks and white space."""
-    return words is not None and _plain(words) in _plain(text)
+    if words is None:
+        return False
+    return _plain(words) in _plain(text) if _WORD.search(words) else words.strip() in text  # an answer such as "->" has no words
 
 
 def _plain(text: str) -> str:
