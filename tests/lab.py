@@ -1,16 +1,17 @@
 """Kernels, JupyterLab and a browser for tests: what a person at a notebook uses, started and stopped.
 
-    with kernel(tmp_path) as k:                  # a kernel of its own, no browser
-        cell = k.start("1 + 1")                  # or k.run(source), which waits for the end
-        k.interrupt(); k.finish(cell); cell.error, cell.text, cell.stderr
+with kernel(tmp_path) as k:                  # a kernel of its own, no browser
+    cell = k.start("1 + 1")                  # or k.run(source), which waits for the end
+    k.interrupt(); k.finish(cell); cell.error, cell.text, cell.stderr
 
-    with jupyterlab(tmp_path) as lab, browser() as page:
-        notebook = lab.open(page, "first", [source, source])
-        notebook.run_all(); notebook.press("interrupt-kernel"); notebook.wait_for(0); notebook.outputs(0)
-        assert page.outside == []                # addresses asked for that are not on this machine"""
+with jupyterlab(tmp_path) as lab, browser() as page:
+    notebook = lab.open(page, "first", [source, source])
+    notebook.run_all(); notebook.press("interrupt-kernel"); notebook.wait_for(0); notebook.outputs(0)
+    assert page.outside == []                # addresses asked for that are not on this machine"""
 
 import contextlib
 import functools
+import json
 import os
 import re
 import secrets
@@ -56,8 +57,8 @@ needs_browser = pytest.mark.skipif(bool(why_no_browser()), reason=why_no_browser
 def environment(home: Path) -> dict[str, str]:
     """This process's environment with every Jupyter folder under `home`, and the project importable."""
     return {
-        **os.environ, "HOME": str(home), "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT),
+        **os.environ, "HOME": str(home), "IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT),
+        **{f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")},
     }  # fmt: skip
 
 
@@ -90,7 +91,7 @@ class Kernel:
         return cell
 
     def finish(self, cell: Cell, seconds: float = 30) -> Cell:
-        """Wait until the cell has ended, and return it filled in. Raises queue.Empty when `seconds` pass without a message."""
+        """Return the cell, filled in, when it has ended. Raises queue.Empty after `seconds` without a message."""
         for message in self._messages(cell, seconds):
             content = message["content"]
             match message["msg_type"]:
@@ -159,8 +160,8 @@ _IS_READY = """() => {
     const kernel = panel?.sessionContext?.session?.kernel;
     return panel?.sessionContext?.isReady && kernel?.status === 'idle' && panel.content?.model?.cells?.length > 0;
 }"""
-# Lab draws cells lazily, so their state is read from the model and not from the page. The kernel's own state would not do:
-# messages of widgets that come in between set it to idle while a cell is still running.
+# Lab draws cells lazily, so their state is read from the model and not from the page. The kernel's own state would not
+# do: messages of widgets that come in between set it to idle while a cell is still running.
 _CELL = "window.jupyterapp.shell.currentWidget.content.model.cells.get(at)"
 _OUTPUTS = f"at => {_CELL}.outputs.toJSON()"
 _HAS_ENDED = f"at => {_CELL}.executionState === 'idle' && {_CELL}.executionCount !== null"
@@ -231,13 +232,15 @@ def jupyterlab(home: Path) -> Iterator[Lab]:
         port = free.getsockname()[1]
     token, url = secrets.token_hex(8), f"http://127.0.0.1:{port}"
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}",
+        "--LabApp.expose_app_in_browser=True",
     ]  # fmt: skip
     # The news popup covers the lower right of the page, and asks the network.
     settings = home / "settings" / "overrides.json"
     settings.parent.mkdir(exist_ok=True)
-    settings.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}')
+    no_news = {"fetchNews": "false", "checkForUpdates": False}
+    settings.write_text(json.dumps({"@jupyterlab/apputils-extension:notification": no_news}))
     command.append(f"--LabServerApp.app_settings_dir={settings.parent}")
     with (home / "jupyterlab.log").open("w") as log:
         process = subprocess.Popen(command, env=environment(home), cwd=home, stdout=log, stderr=log)

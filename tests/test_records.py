@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
@@ -28,22 +28,29 @@ from workbench.records import (
 # --- records that Hypothesis makes; other tests import them
 
 
-def provenances(text=st.text()):
+TEXT = st.text()
+
+
+@cache  # a strategy is built once: building costs more than drawing
+def provenances(text=TEXT):
     return st.builds(
         Provenance, text, st.sampled_from(records.OPERATIONS), st.lists(st.sampled_from(records.SEED_KINDS), max_size=3).map(tuple),
         text, text, text, text, tuples(text), tuples(text), st.none() | spans(text), st.booleans(),
     )  # fmt: skip
 
 
-def spans(text=st.text()):
+@cache
+def spans(text=TEXT):
     return st.builds(Span, text, st.integers(0, 2**40), st.integers(0, 2**40))
 
 
+@cache
 def tuples(values):
     return st.lists(values, max_size=3).map(tuple)
 
 
-def of_kind(kind, text=st.text()):
+@cache
+def of_kind(kind, text=TEXT):
     """Records of one kind, every field drawn: a field that is added later must be added here."""
     passages = st.builds(Passage, text, spans(text))
     scores = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**40), 2**40)
@@ -70,18 +77,26 @@ FEW = st.sampled_from(["", "a", "b"])  # few texts, so that equal records are dr
 # --- ids
 
 
-@settings(max_examples=500)
-@given(st.data())
-def test_two_ids_are_equal_exactly_when_kind_content_and_parents_are(data):
-    kinds = st.sampled_from([Document, Persona, Label, Instruction, ImagePair])
-    made = [data.draw(kinds.flatmap(lambda kind: of_kind(kind, FEW))) for _ in range(2)]
-    said = [(type(r), {f: getattr(r, f) for f in to_row(r) if f not in ("id", "provenance")}, r.provenance.parents) for r in made]
-    assert (made[0].id == made[1].id) == (said[0] == said[1])
+ORIGINS = st.builds(Provenance, FEW, parents=st.sampled_from([(), ("a",), ("b", "a")]))
+SMALL = st.one_of(
+    st.builds(Document, FEW, FEW, provenance=ORIGINS), st.builds(Persona, FEW, FEW, provenance=ORIGINS), st.builds(Label, FEW, FEW, provenance=ORIGINS),
+    st.builds(Instruction, FEW, FEW, st.none() | FEW, provenance=ORIGINS),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(SMALL, SMALL)
+def test_two_ids_are_equal_exactly_when_kind_content_and_parents_are(one, other):
+    said = [(type(r), {f: getattr(r, f) for f in to_row(r) if f not in ("id", "provenance")}, r.provenance.parents) for r in (one, other)]
+    assert (one.id == other.id) == (said[0] == said[1])
+    assert len({one, replace(one), other}) == (1 if one == other else 2)
+    # Chance rarely draws two of a kind, so the same content is also given another origin.
+    assert replace(one, provenance=Provenance("elsewhere", parents=one.provenance.parents)).id == one.id
 
 
 @ALL_KINDS
 def test_each_field_but_the_provenance_changes_the_id(kind):
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much])
+    @settings(max_examples=20, deadline=None)
     @given(of_kind(kind, FEW), of_kind(kind, FEW))
     def changing_any_field_changes_the_id(one, other):
         for field in dataclasses.fields(kind):
@@ -140,6 +155,8 @@ def test_scores_that_are_equal_numbers_give_equal_ids_and_what_is_no_number_is_r
     for nothing in (math.nan, math.inf, -math.inf):
         with pytest.raises(RecordError, match=r"Preference\.score_rejected is .*Use None"):
             Preference("p", "c", "r", 1.0, nothing)
+        with pytest.raises(RecordError, match=r"Verdict\.score is .*Use None"):
+            Verdict("r", "check", True, nothing)
 
 
 def test_a_content_hash_is_the_same_in_a_process_with_another_hash_seed():
@@ -163,7 +180,7 @@ def test_a_content_hash_is_the_same_in_a_process_with_another_hash_seed():
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {"a": [object]}, {1, "a"}, b"bytes", 1j, lambda: 0, 2**80, "\ud800", uuid4, ...],
+    [object(), {"a": [object]}, {1, "a"}, b"bytes", 1j, lambda: 0, 2**80, "\ud800", "".join, ...],
     ids=["object", "class", "mixed set", "bytes", "complex", "function", "wide integer", "half a surrogate pair", "method", "ellipsis"],
 )
 def test_what_has_no_content_is_refused_instead_of_hashed_by_its_address(value):
@@ -198,7 +215,7 @@ def test_only_a_row_of_the_offline_rules_says_that_no_model_made_it():
 
 @ALL_KINDS
 def test_a_record_comes_back_equal_from_its_row_from_json_and_from_parquet(kind, tmp_path):
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
     @given(st.lists(of_kind(kind), min_size=1, max_size=4))
     def it_comes_back(made):
         ways = [
@@ -215,7 +232,7 @@ def test_a_record_comes_back_equal_from_its_row_from_json_and_from_parquet(kind,
 
 @pytest.mark.parametrize("kind", [Failure, Verdict])
 def test_failures_and_verdicts_come_back_equal_from_rows_and_parquet(kind, tmp_path):
-    text, number = st.text(), st.none() | st.floats(allow_nan=False)
+    text, number = st.text(), st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9)
     made = {
         Failure: st.builds(Failure, text, text, text, text, st.integers(-1, 2**40), tuples(text), number, text),
         Verdict: st.builds(Verdict, text, text, st.booleans(), number, text, text, text),
@@ -300,14 +317,18 @@ def test_several_kinds_or_none_are_refused_where_one_is_needed():
 # --- how they look
 
 
-class Tags(HTMLParser):
+class Page(HTMLParser):
+    """What a browser makes of HTML: its texts, and `foreign`, the tags and attributes that no layout needs."""
+
+    LAYOUT = frozenset(["b", "br", "details", "div", "pre", "span", "summary", "table", "tbody", "td", "th", "thead", "tr"])
+
     def __init__(self, text):
         super().__init__()
-        self.tags, self.text = set(), []
+        self.foreign, self.text = set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.tags |= {tag, *(f"{tag} {name}" for name, _ in attrs)}
+        self.foreign |= {name for name in (tag, *(f"{tag} {name}" for name, _ in attrs)) if name.removesuffix(" style") not in self.LAYOUT}
 
     def handle_data(self, data):
         self.text.append(data)
@@ -317,33 +338,23 @@ class Tags(HTMLParser):
 def test_a_card_shows_a_script_in_any_text_as_text(kind):
     evil = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
 
-    @settings(max_examples=30)
+    @settings(max_examples=10, deadline=None)
     @given(of_kind(kind, st.just(evil)))
     def it_is_text(record):
-        page = Tags(record._repr_html_())
-        assert page.tags <= {"div", "div style", "b", "span", "span style", "table", "table style", "tr", "td", "td style"}
-        assert evil in "".join(page.text)
+        page = Page(record._repr_html_())
+        assert not page.foreign and evil in "".join(page.text)
 
     it_is_text()
 
 
 def test_a_card_names_what_is_there_and_leaves_out_what_is_not():
-    page = "".join(Tags(QA("Why?", None, None, Passage("Because.", Span("d", 0, 8)), is_answerable=False)._repr_html_()).text)
+    page = "".join(Page(QA("Why?", None, None, Passage("Because.", Span("d", 0, 8)), is_answerable=False)._repr_html_()).text)
     assert "Why?" in page and "Because." in page and "is answerable" in page and "persona" not in page and "None" not in page
     with_persona = QA("Why?", "So.", "Because", Passage("Because.", Span("d", 0, 8)), persona="A baker", negatives=(Passage("No.", Span("d", 9, 12)),))
-    page = "".join(Tags(with_persona._repr_html_()).text)
+    page = "".join(Page(with_persona._repr_html_()).text)
     assert "A baker" in page and "1. No." in page and "from given" in page
 
 
 def test_the_text_fields_of_a_record_are_its_texts_in_the_order_of_reading():
     assert QA("q", "a", None, Passage("p", Span("d", 0, 1))).text_fields == ("question", "answer")
     assert Document("x").text_fields[0] == "text" and Trace("t", "[]", ()).text_fields == ("task", "tools")
-
-
-@given(st.data())
-def test_equal_records_hash_alike_so_that_sets_of_records_work(data):
-    kind = data.draw(st.sampled_from([Document, Preference, Label]))
-    one, other = data.draw(of_kind(kind, FEW)), data.draw(of_kind(kind, FEW))
-    assert len({one, replace(one), other}) == (1 if one == other else 2)
-    assume(one == other)
-    assert one.id == other.id

@@ -13,16 +13,15 @@ from workbench.runner import Options
 pytest.importorskip("ipykernel", reason="needs ipykernel: pip install -e .[notebook]")
 
 TASKS = 400
-SETUP = "import asyncio\nfrom tests import tasks\nfrom workbench import llm, runner\nclient = llm.OpenAI({url!r}, 'test-model', price=llm.Price(1000, 1000))"
-RUN = "run = runner.run(tasks.make, tasks.tasks({count}), client=client, out={out!r})"
 
 
 def setup(server):
-    return SETUP.format(url=server.url)
+    client = f"client = llm.OpenAI({server.url!r}, 'test-model', price=llm.Price(1000, 1000))"
+    return f"import asyncio\nfrom tests import tasks\nfrom workbench import llm, runner\n{client}"
 
 
 def cell(out, count=TASKS):
-    return RUN.format(count=count, out=str(out))
+    return f"run = runner.run(tasks.make, tasks.tasks({count}), client=client, out={str(out)!r})"
 
 
 def wait_for(server, count, seconds=20):
@@ -79,7 +78,8 @@ def test_a_stop_at_any_moment_leaves_no_run_behind(tmp_path):
             wait_for(server, 1) if seconds is None else time.sleep(seconds)
             kernel.interrupt()
             stopped = kernel.finish(under_way)
-            assert stopped.error == "Stopped" or seconds is not None  # Python may drop one that comes before the run has begun
+            # Python may drop an interrupt that comes before the run has begun.
+            assert stopped.error == "Stopped" or seconds is not None
             sent = server.count
             time.sleep(0.1)
             assert server.count == sent and server.under_way == 0
@@ -111,9 +111,11 @@ def test_an_answer_slower_than_the_grace_is_given_up_and_asked_again(tmp_path):
 def test_a_plain_call_works_in_cells_that_await_while_the_kernels_own_loop_runs(tmp_path):
     with serving(tasks.echo) as server, lab.kernel(tmp_path / "home") as kernel:
         kernel.run(setup(server))
-        assert kernel.run("later = asyncio.create_task(asyncio.sleep(0.3, 'later'))\nawait asyncio.sleep(0.01, 'before')").shown == [{"text/plain": "'before'"}]
-        assert kernel.run(cell(tmp_path / "plain") + "\nrun.record_count").shown[-1] == {"text/plain": f"{TASKS}"}
-        around = "await asyncio.sleep(0.01)\n" + cell(tmp_path / "around") + "\nawait asyncio.sleep(0.01, run.record_count)"
+        before = "later = asyncio.create_task(asyncio.sleep(0.3, 'later'))\nawait asyncio.sleep(0.01, 'before')"
+        assert kernel.run(before).shown == [{"text/plain": "'before'"}]
+        assert kernel.run(f"{cell(tmp_path / 'plain')}\nrun.record_count").shown[-1] == {"text/plain": f"{TASKS}"}
+        # The same in a cell that awaits itself, before and after the call.
+        around = f"await asyncio.sleep(0.01)\n{cell(tmp_path / 'around')}\nawait asyncio.sleep(0.01, run.record_count)"
         assert kernel.run(around).shown[-1] == {"text/plain": f"{TASKS}"}
         assert kernel.run("await later").shown == [{"text/plain": "'later'"}]
         assert times_asked(server) == {2: TASKS}
@@ -143,7 +145,8 @@ def test_in_jupyterlab_the_bar_shows_the_button_stops_and_the_card_is_drawn(tmp_
         return "I had rather not say." if text.endswith("7") else text  # one in ten is no answer that can be used
 
     with serving(answer, seconds=0.6) as server, lab.jupyterlab(tmp_path / "home") as jupyter, lab.browser() as page:
-        notebook = jupyter.open(page, "stop", [setup(server), cell(tmp_path / "out") + "\nrun"])
+        count = 1000  # so many that a slow browser still finds the run going on
+        notebook = jupyter.open(page, "stop", [setup(server), cell(tmp_path / "out", count) + "\nrun"])
         notebook.run_all()
         bar = notebook.cell(1).locator(".jupyter-widgets.widget-hbox")
         bar.get_by_text("records").wait_for(timeout=20_000)
@@ -151,13 +154,13 @@ def test_in_jupyterlab_the_bar_shows_the_button_stops_and_the_card_is_drawn(tmp_
             page.wait_for_timeout(20)
         page.screenshot(path=tmp_path / "1-bar.png")
         said = bar.inner_text().replace("\u2007", " ")  # tqdm's spaces
-        assert all(word in said for word in (f"/{TASKS}", "tasks/s", "records", "failed", "tokens", "$"))
+        assert all(word in said for word in (f"/{count}", "tasks/s", "records", "failed", "tokens", "$"))
 
         notebook.press("interrupt-kernel")
         notebook.wait_for(1)
         notebook.cell(1).get_by_text("run the same call again to go on").wait_for(timeout=5000)
         page.screenshot(path=tmp_path / "2-stopped.png")
-        assert notebook.outputs(1)[-1]["ename"] == "Stopped" and server.count < TASKS
+        assert notebook.outputs(1)[-1]["ename"] == "Stopped" and server.count < count
 
         notebook.run(1)
         notebook.wait_for(1)
@@ -165,9 +168,12 @@ def test_in_jupyterlab_the_bar_shows_the_button_stops_and_the_card_is_drawn(tmp_
         card.get_by_text("records made").wait_for(timeout=5000)
         bar.wait_for(state="detached", timeout=5000)  # a run that is complete leaves no bar, and none in red
         page.screenshot(path=tmp_path / "3-card.png")
-        asked, lost, made = (card.locator("tr", has_text=label).last.locator("div > div").bounding_box() for label in ("tasks asked", "failed: parse", "records made"))
+        labels = ("tasks asked", "failed: parse", "records made")
+        asked, lost, made = (
+            card.locator("tr", has_text=label).last.locator("div > div").bounding_box() for label in labels
+        )
         assert made["width"] == pytest.approx(0.9 * asked["width"], abs=2) and asked["width"] > 300
         assert lost["x"] == pytest.approx(made["x"] + made["width"], abs=2)  # the loss hangs where the records end
         assert {output["output_type"] for output in notebook.outputs(1)} == {"display_data", "execute_result"}
-        assert times_asked(server) == {1: TASKS}
+        assert times_asked(server) == {1: count}
         assert page.outside == []

@@ -10,6 +10,7 @@ from typing import Any
 _BASE = "font:13px/1.5 var(--jp-ui-font-family,system-ui,sans-serif);color:var(--jp-content-font-color1,inherit)"
 _CELL = "padding:2px 14px 2px 0;text-align:left;vertical-align:top"
 _FAINT = "opacity:.65"
+_PLAIN = "background:transparent"  # Jupyter stripes the rows of every table
 _CARD = f"{_BASE};border:1px solid var(--jp-border-color1,#bbb);border-radius:6px;padding:8px 12px;max-width:820px;margin:4px 0"
 ACCENT, GREY = "#0072B2", "#9A9A9A"  # Okabe and Ito's blue, safe for the colour-blind
 
@@ -23,7 +24,7 @@ def escaped(value: Any, limit: int = 300) -> str:
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], total: int | None = None, note: str = "") -> str:
     """Rows as an HTML table; `total` says how many there are when these are only the first."""
     head = "".join(f"<th style='{_CELL};{_FAINT};font-weight:normal'>{escaped(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td style='{_CELL}'>{escaped(value)}</td>" for value in row) + "</tr>" for row in rows)
+    body = "".join(f"<tr style='{_PLAIN}'>" + "".join(f"<td style='{_CELL}'>{escaped(value)}</td>" for value in row) + "</tr>" for row in rows)
     more = f"{len(rows):,} of {total:,} rows" if total is not None and total > len(rows) else ""
     foot = "".join(f"<div style='{_FAINT}'>{escaped(line, 1000)}</div>" for line in (note, more) if line)
     return f"<div style='{_BASE};overflow-x:auto'><table style='border-collapse:collapse'><tr>{head}</tr>{body}</table>{foot}</div>"
@@ -56,17 +57,16 @@ def bars(rows: Sequence[tuple[str, int, str]], whole: int) -> str:
             start, colour, shown = left, GREY, f"−{count:,}"
         offset, size = (100 * start / whole, 100 * count / whole) if whole else (0, 0)
         bar = f"<div style='position:relative;height:14px;margin-top:3px'><div style='position:absolute;left:{offset:.2f}%;width:{max(size, 0.3):.2f}%;height:14px;background:{colour}'></div></div>"
-        lines.append(
-            f"<tr><td style='{_CELL};white-space:nowrap'>{escaped(label)}</td><td style='{_CELL};text-align:right;font-variant-numeric:tabular-nums'>{shown}</td><td style='width:340px'>{bar}</td></tr>"
-        )
-    return f"<table style='border-collapse:collapse;{_BASE}'>{''.join(lines)}</table>"
+        number = f"<td style='{_CELL};text-align:right;font-variant-numeric:tabular-nums'>{shown}</td>"
+        lines.append(f"<tr style='{_PLAIN}'><td style='{_CELL};white-space:nowrap'>{escaped(label)}</td>{number}<td style='{_CELL};width:340px'>{bar}</td></tr>")
+    return f"<table style='border-collapse:collapse;margin:0;{_BASE}'>{''.join(lines)}</table>"
 
 
 def facts(pairs: Mapping[str, Any]) -> str:
     """Name and value pairs side by side."""
     return "".join(
         f"<td style='{_CELL}'><span style='{_FAINT}'>{escaped(name)}</span><br><b>{escaped(value)}</b></td>" for name, value in pairs.items()
-    ).join(["<table style='border-collapse:collapse'><tr>", "</tr></table>"])
+    ).join([f"<table style='border-collapse:collapse;margin:0'><tr style='{_PLAIN}'>", "</tr></table>"])
 
 
 def card(title: str, subtitle: str, body: str, *, warning: str = "") -> str:

@@ -1,12 +1,13 @@
-"""A demonstration: what it costs when a run is killed. A server on loopback that counts, a run in a child process, the kill.
+"""A demonstration: what it costs when a run is killed. A server on loopback that counts, a run in a child process, and SIGKILL.
 
-    with demo.Server() as server:
-        job = demo.Job(server.url, "data/documents")
+    with demo.Server(llm.Offline()) as server:
+        job = demo.Job(server.url, server.model, "data/documents")
         kill = demo.kill(job, server, "out", after=30)   # the run in `out` begins, and dies by SIGKILL
         run = job.run("out")                             # goes on where it ended
         server.repeated(kill)                            # requests that the server got a second time
 
-The server answers with the offline rules, under their own name. Only the notebook about durable runs needs this module."""
+The server hands each request to a client, and answers under that client's name. Only the notebook about durable runs needs
+this module."""
 
 import asyncio
 import contextlib
@@ -29,9 +30,10 @@ from workbench.recipes import rag_qa
 
 @dataclass(frozen=True)
 class Job:
-    """A run that this process and a child can both make: questions about documents, asked of the server at `url`."""
+    """A run that this process and a child can both make: questions about documents, asked of a model at `url`."""
 
     url: str
+    model: str
     documents: str
     tasks: int = 60
     concurrency: int = 8
@@ -41,7 +43,7 @@ class Job:
     def run(self, out: str | os.PathLike[str]) -> runner.Run:
         """Return the run in the folder `out`, begun or gone on with."""
         sampling = llm.Sampling(temperature=self.temperature)
-        client = llm.OpenAI(self.url, llm.Offline().model, api_key_env="", sampling=sampling)  # no key leaves for a demonstration
+        client = llm.OpenAI(self.url, self.model, api_key_env="", sampling=sampling)  # a demonstration takes no key along
         plan = rag_qa.plan(store.documents(self.documents), seed=self.seed).first(self.tasks)
         options = runner.Options(concurrency=self.concurrency, shard_tasks=16, progress=False)
         try:
@@ -52,13 +54,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Kill:
-    """A kill as it was: what the server had got when it came, what it was still answering, and what the ledger then held."""
+    """A kill as it was: the requests that the server got before it, and the answers that the ledger then held.
+
+    The difference was under way. `begin` is how many requests the server had got before the run began."""
 
     concurrency: int
     received: int
-    under_way: int
     in_ledger: int
-    begin: int  # of this run's requests among all that the server ever got
+    begin: int
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,19 @@ class Server:
 
     It takes `seconds` for an answer, as a model does, so that a kill finds something under way. Close it, or use `with`."""
 
-    def __init__(self, *, seconds: float = 0.03):
-        self.seconds, self.url, self.under_way = seconds, "", 0
+    def __init__(self, client: llm.Client, *, seconds: float = 0.03):
+        self.client, self.seconds, self.url, self.under_way = client, seconds, "", 0
         self.received: list[bytes] = []
-        self._writer = llm.Offline()
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(ready,), name="demo server", daemon=True)
         self._thread.start()
         if not ready.wait(10):
             raise RunError("the demonstration's server did not start within 10 s. Is a loopback address allowed here?")
+
+    @property
+    def model(self) -> str:
+        return self.client.model
 
     def repeated(self, kill: Kill) -> int:
         """Return how many requests came a second time since the killed run began."""
@@ -135,7 +141,7 @@ class Server:
         try:
             await asyncio.sleep(self.seconds)
             asked = json.loads(body)
-            answer = await self._writer.complete(llm.Request(tuple(asked["messages"])))
+            answer = await self.client.complete(llm.Request(tuple(asked["messages"])))
             choice = {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": "stop"}
             usage = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
             return web.json_response({"object": "chat.completion", "model": answer.model, "choices": [choice], "usage": usage})
@@ -154,16 +160,17 @@ def kill(job: Job, server: Server, out: str | os.PathLike[str], *, after: int) -
             raise RunError(f"the run ended after {len(server.received) - begin} requests, before the kill. Kill it earlier. {(child.communicate()[1] or '')[-500:]}")
         time.sleep(0.001)
     os.kill(child.pid, signal.SIGKILL)
-    received, under_way = len(server.received) - begin, server.under_way
     child.communicate()
+    time.sleep(0.05)  # what the child had sent may still be in a buffer
     while server.under_way:  # the server finishes what nobody waits for any more
         time.sleep(0.005)
+    received = len(server.received) - begin
     path = Path(out) / "ledger.sqlite"
     in_ledger = 0
     if path.exists():
         with contextlib.closing(llm.Ledger(None, path)) as ledger:  # type: ignore[arg-type]  only read
             in_ledger = len(ledger)
-    return Kill(job.concurrency, received, under_way, in_ledger, begin)
+    return Kill(job.concurrency, received, in_ledger, begin)
 
 
 def trial(job: Job, server: Server, out: str | os.PathLike[str], *, after: int) -> Trial:

@@ -41,6 +41,12 @@ class Share:
         if not 0 <= self.hits <= self.n or self.n == 0:
             raise InputError(f"{self.label}: {self.hits} of {self.n} is no share. Leave out arms without rows, and say so.")
 
+    @classmethod
+    def of(cls, label: str, outcomes: Iterable[bool], is_control: bool = False) -> "Share":
+        """Return the share of outcomes that are true."""
+        outcomes = list(map(bool, outcomes))
+        return cls(label, sum(outcomes), len(outcomes), is_control)
+
     @property
     def value(self) -> float:
         return self.hits / self.n
@@ -85,6 +91,10 @@ class Scores:
         draws = np.random.default_rng(0).integers(0, len(self.known), (2000, len(self.known)))
         low, high = np.quantile(np.array(self.known)[draws].mean(axis=1), [0.025, 0.975])
         return float(low), float(high)
+
+    def at_least(self, least: float) -> Share:
+        """Return the share of the scores that are `least` or more."""
+        return Share.of(self.label, [score >= least for score in self.known], self.is_control)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -201,7 +211,8 @@ def _comparison(what: str, rows: Sequence[Any], shown: Any) -> str:
         if len(arms) == 1 and name:
             parts.append(f"control {shown(arms[0].value)}")
         elif len(arms) > (1 if name else 3):
-            parts.append(f"{name + 's ' if name else ''}{shown(ranked[0].value)} to {shown(ranked[-1].value)}")
+            ends = dict.fromkeys([shown(ranked[0].value), shown(ranked[-1].value)])
+            parts.append(f"{name + 's ' if name else ''}{' to '.join(ends)}")
         elif arms:
             parts.append(", ".join(f"{arm.label} {shown(arm.value)}" for arm in arms))
     return f"{what}: {'; '.join(parts)}"

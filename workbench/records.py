@@ -26,17 +26,24 @@ _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OP
 
 def _plain(value: Any) -> Any:
     """What `content_hash` sees of a value that JSON has no word for."""
+    kind = type(value)
+    names = _compared_fields(kind)
     if (identity := getattr(value, "content_id", None)) is not None:
         return identity
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"": type(value).__name__, **{f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.compare}}
+    if names is not None:
+        return {"": kind.__name__, **{name: getattr(value, name) for name in names}}
     if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, PurePath):
         return str(value)
     if hasattr(value, "tolist"):  # numpy scalars and arrays
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no content to hash")
+    raise TypeError(f"{kind.__name__} has no content to hash")
+
+
+@cache
+def _compared_fields(kind: type) -> tuple[str, ...] | None:
+    return tuple(f.name for f in dataclasses.fields(kind) if f.compare) if dataclasses.is_dataclass(kind) else None
 
 
 def content_hash(value: Any) -> str:
@@ -100,10 +107,7 @@ class Record:
 
     def __post_init__(self):
         for name in _float_fields(type(self)):
-            if (score := getattr(self, name)) is not None:
-                if not math.isfinite(score):
-                    raise RecordError(f"{type(self).__name__}.{name} is {score}, which JSON cannot hold. Use None where there is no number.")
-                object.__setattr__(self, name, float(score) + 0.0)  # 1 and -0.0 equal 1.0 and 0.0, so they share an id
+            _set_number(self, name)
         content = {name: value for name, default in _content_fields(type(self)) if (value := getattr(self, name)) != default}
         object.__setattr__(self, "id", content_hash([type(self).__name__, content, self.provenance.parents]))
 
@@ -130,6 +134,15 @@ def _content_fields(kind: type) -> tuple[tuple[str, Any], ...]:
 @cache
 def _float_fields(kind: type) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(kind) if f.type in (float, float | None))
+
+
+def _set_number(holder: Any, name: str) -> None:
+    """Make a field a finite float or None: 1 and -0.0 equal 1.0 and 0.0, so they must share an id."""
+    number = getattr(holder, name)
+    if number is not None:
+        if not math.isfinite(number):
+            raise RecordError(f"{type(holder).__name__}.{name} is {number}, which JSON cannot hold. Use None where there is no number.")
+        object.__setattr__(holder, name, float(number) + 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +285,9 @@ class Verdict:
     detail: str = ""
     survivor_id: str = ""
 
+    def __post_init__(self):
+        _set_number(self, "score")
+
 
 def by_id(records: Iterable[Record]) -> dict[str, Record]:
     """Return records by id, the first of each id."""
@@ -292,11 +308,29 @@ def kept(records: Iterable[Record], verdicts: Iterable[Verdict]) -> list[Record]
 
 def to_row(value: Any) -> Any:
     """Return a record, failure or verdict as plain dictionaries, lists and scalars (tuples become lists)."""
-    if dataclasses.is_dataclass(value):
-        return {name: to_row(getattr(value, name)) for name in _field_names(type(value))}
-    if isinstance(value, tuple):
-        return [to_row(item) for item in value]
-    return value
+    if (plainers := _plainers(type(value))) is not None:
+        return {name: getattr(value, name) if plain is None else plain(getattr(value, name)) for name, plain in plainers}
+    return [to_row(item) for item in value] if isinstance(value, tuple) else value
+
+
+@cache
+def _plainers(kind: type) -> tuple[tuple[str, Any], ...] | None:
+    """For each field a function that makes it plain, None for a scalar: looked up once a kind, since this runs for every row."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    hints = get_type_hints(kind)
+    return tuple((name, _plainer(hints[name])) for name in _field_names(kind))
+
+
+def _plainer(hint: Any) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        inner = _plainer(next(arg for arg in args if arg is not type(None)))
+        return inner and (lambda value: None if value is None else inner(value))
+    if origin is tuple:
+        inner = _plainer(args[0])
+        return list if inner is None else (lambda value: [inner(item) for item in value])
+    return to_row if dataclasses.is_dataclass(hint) else None
 
 
 @cache

@@ -216,7 +216,7 @@ class Run:
     def _repr_html_(self) -> str:
         spent = self.spent
         shown = {
-            "model": self.info["client"]["model"], "requests paid": spent["requests"], "from ledger": self.replayed,
+            "model": self.info["client"]["model"], "requests paid": spent["requests"], "served by the ledger, last session": self.replayed,
             "tokens": spent["prompt_tokens"] + spent["completion_tokens"], "cost": self.cost_text, "time": f"{self.seconds:.1f} s",
         }  # fmt: skip
         funnel = [(step.label, step.count, step.kind) for step in self.funnel()]

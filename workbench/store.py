@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,25 +41,40 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
         inner = next(arg for arg in args if arg is not type(None))
         return pa.field(name, _arrow_field(name, inner).type, nullable=True)
     if origin is tuple:
-        return pa.field(name, pa.list_(_arrow_field("item", args[0])), nullable=False)
+        return pa.field(name, pa.list_(_arrow_field("item", args[0]).type), nullable=False)
     if dataclasses.is_dataclass(hint):
-        return pa.field(name, pa.struct([_arrow_field(n, h) for n, h in field_types(hint)]), nullable=False)  # type: ignore[arg-type]
+        # Inside a struct everything may be null, because the struct itself may be.
+        inside = [pa.field(n, _arrow_field(n, h).type) for n, h in field_types(hint)]  # type: ignore[arg-type]
+        return pa.field(name, pa.struct(inside), nullable=False)
     return pa.field(name, _SCALARS[hint], nullable=False)
 
 
 def table(rows: Sequence[Any], kind: type | None = None) -> pa.Table:
-    """Return records (or failures, verdicts) of one kind as an Arrow table in that kind's schema."""
+    """Return records (or failures, verdicts) of one kind as an Arrow table in that kind's schema.
+
+    By way of JSON, which Arrow reads three times as fast as Python objects, and without importing pandas. Raises
+    StoreError when a field holds what its kind has no place for."""
     kind = kind or (type(rows[0]) if rows and not isinstance(rows[0], Record) else one_kind(rows))
     if kind not in _TABLES.values():
         raise StoreError(f"{kind.__name__} values are no table. Give records, an Arrow table, a data frame or a Parquet path.")
+    wanted = schema(kind)
+    if not rows:
+        return wanted.empty_table()
+    from pyarrow import json as arrow_json
+
+    may_be_null = pa.schema([field.with_nullable(True) for field in wanted])
     try:
-        return pa.Table.from_pylist([to_row(row) for row in rows], schema=schema(kind))
-    except (pa.ArrowException, UnicodeEncodeError) as error:
-        raise _does_not_fit(error) from error
-
-
-def _does_not_fit(error: Exception) -> StoreError:
-    return StoreError(f"a row does not fit its kind's schema: {error}. Check the types of its fields.")
+        lines = b"\n".join(orjson.dumps(to_row(row)) for row in rows)
+        found = arrow_json.read_json(
+            pa.BufferReader(lines),
+            read_options=arrow_json.ReadOptions(use_threads=False, block_size=min(len(lines) + 1, 2**31 - 1)),
+            parse_options=arrow_json.ParseOptions(explicit_schema=may_be_null, unexpected_field_behavior="error"),
+        )
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise StoreError(f"these {kind.__name__} rows do not fit the kind's schema: {error}. Check the types of their fields.") from error
+    if empty := [field.name for field in wanted if not field.nullable and found.column(field.name).null_count]:
+        raise StoreError(f"these {kind.__name__} rows have no {empty[0]!r} in some place, and it cannot be missing. Leave such rows out.")
+    return pa.Table.from_arrays(found.columns, schema=wanted)
 
 
 # --- Parquet --------------------------------------------------------------------------------------------------------
@@ -69,10 +85,7 @@ def write(rows: Sequence[Any], path: str | os.PathLike[str], *, kind: type | Non
     path = Path(path)
     made = table(rows, kind)
     with atomically(path) as temporary:
-        try:
-            pq.write_table(made, temporary, compression="zstd")
-        except pa.ArrowException as error:
-            raise _does_not_fit(error) from error  # None in a required field
+        pq.write_table(made, temporary, compression="zstd")
     return path
 
 

@@ -88,10 +88,9 @@ TOOLS = [
         "distilabel",
         "distilabel",
         ("distilabel==1.5.3", "requests==2.34.2", "openai==3.54.0"),
-        note="TextGeneration with input_batch_size 64 (50 and 500 were slower, and so were two replicas); log level "
-        "WARNING (faster than its default); a batch is sent at once and waited for, so 64 is also its concurrency. "
-        "A run that was killed hangs when it is started again with its cache (argilla-io/distilabel issue 1065); "
-        "without the cache it asks everything again.",
+        note="TextGeneration with input_batch_size 64 (50 and 500 did not differ beyond noise, two replicas were no "
+        "faster), log level WARNING; a batch is sent at once and waited for, so 64 is also its concurrency. "
+        "Resuming a killed run from its cache is a known problem (argilla-io/distilabel issue 1065).",
     ),
     Tool(
         "data-designer",
@@ -286,6 +285,7 @@ class Bench:
         if _predict(found, kill_rows) > SKIP_S:
             kill_rows = min(sizes)
         found["kill"] = _attempt(self.repeated, tool, kill_rows)
+        found["load"] = round(os.getloadavg()[1], 2)
         return found
 
     def ours(self) -> dict:
@@ -423,6 +423,15 @@ def table(results: dict, sizes: list[int]) -> str:
         f"- {facts['cpu']}, {facts['cores']} cores shared with nginx {facts['nginx']}, {facts['memory_gb']} GB, "
         f"Python {facts['python']}, {facts['date']}; load average before: {facts['load_before'][0]}."
     )
+    busy = {
+        name: found["load"] for name, found in results["tools"].items() if found.get("load", 0) > facts["cores"] + 0.5
+    }
+    if busy:
+        loads = ", ".join(f"{load} during {name}" for name, load in busy.items())
+        lines.append(
+            f"- NOT A QUIET MACHINE: load average {loads}, where a run alone makes at most about {facts['cores']}. "
+            "Compare by x aiohttp, CPU and memory; the rows per second are too low."
+        )
     return "\n".join(lines) + "\n"
 
 

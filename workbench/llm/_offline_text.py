@@ -54,6 +54,7 @@ BASE = _set(_VERBS)
 THIRD = {_third_person(verb): verb for verb in BASE}
 _A_BASE, _A_THIRD = "|".join(sorted(BASE)), "|".join(sorted(THIRD))  # for patterns
 HELPERS = _set("is are was were can could may might must should will would shall cannot does do did has have had")
+_VERB_FORMS = BASE | THIRD.keys() | HELPERS
 DETERMINERS = _set(
     "a an the no all any each every some both one two three four five six another many most its their your"
 )
@@ -119,12 +120,13 @@ def content_stems(text: str) -> list[str]:
 
 def has_anaphora(text: str, *, within: int = 99) -> bool:
     """Whether one of the first words points at something said elsewhere ("it", "these", "such")."""
-    return any(_bare(word) in _ANAPHORA for word in words(text)[:within])
+    start = " ".join(text.split(maxsplit=within)[:within])
+    return not _ANAPHORA.isdisjoint(_bare_words(start))
 
 
-def _bare(word: str) -> str:
-    """The word in small letters without what follows an apostrophe: "it's" gives "it"."""
-    return re.split("['’]", word.lower(), maxsplit=1)[0]
+def _bare_words(text: str) -> list[str]:
+    """The words in small letters without what follows an apostrophe: "it's" gives "it"."""
+    return [word.partition("'")[0] for word in words(text.lower().replace("’", "'"))]
 
 
 def phrases(text: str) -> list[str]:
@@ -164,7 +166,7 @@ _MARKS = re.compile(
     r"\*{1,3}(?=\S)|(?<=\S)\*{1,3}|~~|(?<!\w)_{1,3}(?=\w)|(?<=[\w.!?)])_{1,3}(?!\w)|</?[a-zA-Z][^<>]{0,200}>"
     r"|\[\^\w+\]|\{ {0,3}#[^{}\n]{0,80}\}|\\(?=[\\`*_{}\[\]()#+.!|<>~-])|\n[ \t]*>[ \t]?"
 )
-_EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u2190-\u21ff\ud800-\udfff]")
+_EMOJI = re.compile(r"[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u2190-\u21ff\ud800-\udfff]")
 _FENCE = re.compile(r"[ \t>]*(`{3,}|~{3,})[ \t]*([^`\s]*)")
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*)")
 _ITEM = re.compile(r"([ \t>]*)(?:[-*+•]|(\d{1,3})[.)])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)")
@@ -176,7 +178,7 @@ _NOISE = re.compile(
 )
 _END = re.compile(r"(?:[.!?…]|:(?=\s*$))[\"')\]*_”’]*(?=\s+(\S)|\s*$)")
 _URL = re.compile(r"https?://\S+")
-_NOT_QUOTED = re.compile("https?://|[\ud800-\udfff]")  # half a surrogate pair cannot be written as UTF-8
+_NOT_QUOTED = re.compile(r"https?://|[\ud800-\udfff]")  # half a surrogate pair cannot be written as UTF-8
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _ABBREVIATIONS = _set(
     """e.g i.e vs cf fig figs no nos dr mr mrs ms st approx ca eq sec ch incl max min ed al inc ltd pp vol ref dept est
@@ -189,16 +191,21 @@ _LEADS_ON = re.compile(
     re.IGNORECASE,
 )
 # Text that gives orders to whoever processes it, notices, and text about where to read on: no facts to ask about.
+# Both are held against small letters, which is twice as fast as a pattern that ignores case.
+_UNFIT_START = re.compile(
+    r"e\.g\.|(?:let's|now|imagine|think|suppose|we|i|that (?:is|was|will|would|can|could|means|makes|way))\b"
+    r"|(?:see|read|check|visit|continue)\b.{0,30}\b(?:also|more|above|below|next|docs|documentation|page|section|chapter)"
+)
 _UNFIT = re.compile(
     r"\[\[ ?##|\b(?:ignore|disregard|forget|override) (?:(?:all|any|the|your|every|previous|prior|earlier|other) )*"
     r"(?:instruction|prompt|rule)|\bsystem prompt|\byou are now\b|\b(?:reply|respond|answer) (?:only )?with\b"
     r"|\blicen[sc]ed under|©|\bcopyright\b|all rights reserved|https?://|\b(?:read|learn) more\b"
-    r"|\bnext (?:chapter|page)|^(?:see|read|check|visit|continue)\b.{0,30}\b(?:also|more|above|below|next|docs"
-    r"|documentation|page|section|chapter)"
-    r"|\bthis (?:page|chapter|section|guide|document|tutorial)\b|\b(?:example|table|figure|list) (?:above|below)\b"
-    r"|^e\.g\.|^(?:let's|now|imagine|think|suppose|we|i|that (?:is|was|will|would|can|could|means|makes|way))\b",
-    re.IGNORECASE,
+    r"|\bnext (?:chapter|page)|\bthis (?:page|chapter|section|guide|document|tutorial)\b"
+    r"|\b(?:example|table|figure|list) (?:above|below)\b"
 )
+
+
+_CONNECTIVES = _set("because if when unless since than If When Unless Because")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,21 +298,22 @@ def _is_fit(raw: str, clean: str) -> bool:
     if raw.startswith("**") and raw.rstrip(".!").endswith("**"):
         return False  # a label in bold, the heading of what follows
     last = clean[:-1].rpartition(" ")[2]
-    if clean[-1] == ":" and (_LEADS_ON.search(clean) or last in BASE or last in THIRD or last in HELPERS):
+    if clean[-1] == ":" and (last in _VERB_FORMS or _LEADS_ON.search(clean)):
         return False  # what it states comes after the colon
     is_prose = len(_NO_LETTERS.sub("", clean)) > 0.55 * len(clean)
     # Quoted text is read back line by line: a line end that is not "\n" would come back changed.
     is_quotable = raw.splitlines() == raw.split("\n") and not _NOT_QUOTED.search(raw)
-    return is_prose and is_quotable and not _UNFIT.search(clean)
+    small = clean.lower()
+    return is_prose and is_quotable and not _UNFIT_START.match(small) and not _UNFIT.search(small)
 
 
 def _informativeness(clean: str, stems: list[str], frequency: Counter[str], about: frozenset[str]) -> float:
     if not stems:
         return 0.0
     density = sum(min(frequency[each], 4) + (2 if each in about else 0) for each in stems) / (4 * len(stems))
-    bonus = 0.2 * bool(re.search(r"\d", clean))
-    bonus += 0.2 * bool(re.search(r"\b(?:because|if|when|unless|so that|since|than)\b", clean))
-    count = len(clean.split())
+    tokens = clean.split()
+    count = len(tokens)
+    bonus = 0.2 * bool(re.search(r"\d", clean)) + 0.2 * (not _CONNECTIVES.isdisjoint(tokens))
     bonus += 0.2 if 8 <= count <= 30 else -0.2 if count > 40 else 0
     return density + bonus - (0.4 if has_anaphora(clean, within=2) else 0)
 
@@ -616,7 +624,7 @@ def _draft(sentence: Sentence, made: _Made, known: frozenset[str]) -> Draft:
     if form != "cloze":
         answer = raised(answer.strip(" ,;:"), known)
         answer += "." if len(answer.split()) > 3 and answer[-1] not in ".!?" else ""
-    if has_anaphora(answer, within=2) or any(word in _POINTERS for word in answer.split()):
+    if has_anaphora(answer, within=2) or not _POINTERS.isdisjoint(answer.split()):
         factor *= 0.8
     kind, length = FORMS[form].kind, sum(len(value.split()) for value in slots.values())
     if form == "object" and re.search(r"\b(?:mean|refer to|describe|represent|consist of|contain)$", slots["turned"]):
@@ -631,10 +639,10 @@ def _is_askable(draft: Draft) -> bool:
         if any(value.count(left) != value.count(right) for left, right in ("()", "[]", "“”")) or value.count('"') % 2:
             return False
     for value in draft.slots.values():
-        tokens = [_bare(word) for word in words(value)]
+        tokens = _bare_words(value)
         # "you" is nobody that "it" could point at.
         nearby = tokens if "you" in tokens[:3] else tokens[:3]
-        if any(word in _POINTERS for word in tokens) or any(word in _PRONOUNS for word in nearby) or len(tokens) > 30:
+        if not _POINTERS.isdisjoint(tokens) or not _PRONOUNS.isdisjoint(nearby) or len(tokens) > 30:
             return False
     return bool(draft.answer) and not (draft.form.startswith("object") and has_anaphora(draft.answer, within=1))
 
@@ -757,7 +765,7 @@ def _reason(text: str, known: frozenset[str]) -> Iterator[_Made]:
         return
     effect, cause = match["effect"], match["cause"]
     # The reason may belong to the relative clause; "the greatest since" is a time.
-    if re.search(r", (?:which|whose|who|where)\b|est$", effect) or _bare(effect.split()[0]) in _NO_START:
+    if re.search(r", (?:which|whose|who|where)\b|est$|^(?:let|but|and)\b", effect, re.IGNORECASE):
         return
     is_aim = match["sub"] in ("so that", "lest")
     answer = f"{match['sub']} {cause}" if is_aim else f"because {lowered(cause, known)}"
@@ -930,6 +938,8 @@ _VALUE = re.compile(
 
 def _quantities(text: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, "about how many seconds") of each counted thing in a plain text."""
+    if not re.search(r"\d", text) and _NUMBER_WORDS.isdisjoint(text.lower().split()):
+        return
     for match in _QUANTITY.finditer(text):
         before = text[: match.start()].split()
         if match["number"] == "1" or (before and before[-1].lower().strip('(“"') in _NAMED_BY_NUMBER):
@@ -1012,8 +1022,7 @@ def _step(sentence: Sentence) -> Iterator[_Made]:
 def _cloze(sentence: Sentence) -> Iterator[_Made]:
     """The sentence with its most telling words left out: a figure, else its longest word."""
     text = (sentence.plain if sentence.plain.count(" ") < 28 else _main(sentence.plain)).rstrip(".!: ")
-    has_verb = any(word in HELPERS or word in THIRD or word in BASE for word in text.lower().split())
-    if not has_verb or has_anaphora(text, within=4):
+    if _VERB_FORMS.isdisjoint(text.lower().split()) or has_anaphora(text, within=4):
         return
     gap = next(((start, end) for start, end, _ in _quantities(text) if start), None)
     if gap is None:

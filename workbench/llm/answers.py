@@ -1,8 +1,10 @@
 """Ask a frozen prompt: render, complete, parse, and repair once where the prompt allows it."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from workbench.llm.client import Client, Completion, Request, Sampling
@@ -47,9 +49,7 @@ async def ask(client: Client, prompt: Prompt, values: Mapping[str, str], *, samp
     so in its provenance. Raises CallFailed when a request gets no usable answer."""
     messages = prompt.render(**values)
     # What the prompt file asks for (temperature 0 to check an answer, say) wins over the client's defaults.
-    sampling = Sampling(**{name: tuple(value) if isinstance(value, list) else value for name, value in prompt.sampling.items()})
-    if client.sampling.max_tokens is not None:
-        sampling = dataclasses.replace(sampling, max_tokens=None)  # a longer limit is for models that think before they answer
+    sampling = _sampling(prompt.sampling_json, client.sampling.max_tokens is not None)
     request = Request(messages, sampling, sample, schema=prompt.json_schema if prompt.format == "json" else None)
     first = await client.complete(request)
     parsed = prompt.parse(first.text)
@@ -63,3 +63,10 @@ async def ask(client: Client, prompt: Prompt, values: Mapping[str, str], *, samp
     if isinstance(repaired, Failure):
         return dataclasses.replace(parsed, detail=f"{parsed.detail}; after one repair: {repaired.detail}", requests=(first.key, second.key))
     return Answer(repaired, (first, second), prompt)
+
+
+@cache
+def _sampling(wanted: str, has_own_length: bool) -> Sampling:
+    """The prompt's parameters, without its longest answer where the client has one: some models think before they answer."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(wanted).items()}
+    return Sampling(**{**values, "max_tokens": None} if has_own_length else values)

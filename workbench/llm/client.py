@@ -2,12 +2,13 @@
 
 import asyncio
 import dataclasses
+import hashlib
 import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -32,14 +33,22 @@ class Sampling:
     json_schema: bool | None = None
     extra: Mapping[str, Any] | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.temperature, self.top_p, self.max_tokens, self.seed, self.stop, self.json_schema))
+
     def over(self, other: Self) -> Self:
         """Return these parameters where they are set, and the other's where they are not."""
-        mine = {name: value for name, value in vars(self).items() if value is not None}
-        return dataclasses.replace(other, **mine) if mine else other
+        return _over(self, other)
 
     def sent(self) -> dict[str, Any]:
         """The parameters that are set, as plain JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if value is not None}
+
+
+@lru_cache(1024)  # the same few pairs, for every request
+def _over(first: Sampling, second: Sampling) -> Sampling:
+    mine = {name: value for name, value in vars(first).items() if value is not None}
+    return dataclasses.replace(second, **mine) if mine else second
 
 
 @dataclass(frozen=True)
@@ -114,15 +123,27 @@ def what_is_sent(client: Client, request: Request) -> dict[str, Any]:
 
 def request_key(client: Client, request: Request) -> str:
     """Return the ledger key: the hash of everything that is sent."""
-    return content_hash(what_is_sent(client, request))
+    return key_of(what_is_sent(client, request))
 
 
-def sampling_json(client: Client, request: Request) -> str:
-    """Return the parameters as sent, as JSON, the sample number with them."""
-    return _sampling_json(request.sampling.over(client.sampling), request.sample)
+def key_of(sent: Mapping[str, Any]) -> str:
+    """Return the hash of what is sent. A system message enters by its own hash, taken once: it is long and always the same."""
+    messages = [
+        {**message, "content": None, "sha256": text_hash(message["content"])} if message["role"] == "system" else message
+        for message in sent["messages"]
+    ]
+    return content_hash({**sent, "messages": messages})
 
 
+@lru_cache(4096)
+def text_hash(text: str) -> str:
+    """Return 24 hex digits of a text's SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+@lru_cache(4096)
 def _sampling_json(sampling: Sampling, sample: int) -> str:
+    """The parameters as sent, as JSON, the sample number with them."""
     return json.dumps({**sampling.sent(), "sample": sample}, sort_keys=True)
 
 
@@ -247,9 +268,10 @@ async def metered(client: Client, request: Request, price: Price | None, send: C
     finally:
         if held is not None:
             budget.settle(held, money=cost, tokens=tokens)  # type: ignore[union-attr]
-    return dataclasses.replace(
-        answer, cost=cost, seconds=time.perf_counter() - started, endpoint=client.endpoint, sampling=_sampling_json(sampling, request.sample)
-    )
+    return Completion(
+        answer.choices, answer.model, client.endpoint, answer.key, _sampling_json(sampling, request.sample), answer.prompt_tokens,
+        answer.completion_tokens, cost, time.perf_counter() - started, answer.attempts,
+    )  # fmt: skip
 
 
 def _sum(a: int | None, b: int | None) -> int | None:

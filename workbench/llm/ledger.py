@@ -22,8 +22,7 @@ from typing import Any
 import orjson
 
 from workbench.errors import CallFailed, LedgerError
-from workbench.llm.client import Choice, Client, Completion, Request, Sampling, what_is_sent
-from workbench.records import content_hash
+from workbench.llm.client import Choice, Client, Completion, Request, Sampling, key_of, text_hash, what_is_sent
 
 _APPLICATION_ID = 0x5D_57_4C_31  # "SDW ledger 1", in SQLite's header, so that a foreign file is known as one
 _VERSION = 1
@@ -31,19 +30,21 @@ _COMMIT_EVERY_SECONDS = 0.004
 
 _SCHEMA = """
 CREATE TABLE calls (
-    key TEXT PRIMARY KEY, run TEXT, request TEXT, choices TEXT, model TEXT, endpoint TEXT, sampling TEXT,
-    prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, seconds REAL, attempts INTEGER, created REAL);
+    key TEXT PRIMARY KEY, run TEXT, choices TEXT, model TEXT, endpoint TEXT, sampling TEXT,
+    prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, seconds REAL, attempts INTEGER, created REAL, request TEXT);
 CREATE TABLE failures (
     key TEXT, run TEXT, request TEXT, reason TEXT, detail TEXT, raw TEXT,
     prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, attempts INTEGER, created REAL);
+CREATE TABLE texts (hash TEXT PRIMARY KEY, text TEXT);
 CREATE TABLE asks (run TEXT, key TEXT, PRIMARY KEY (run, key)) WITHOUT ROWID;
 CREATE INDEX calls_by_run ON calls (run);
 CREATE INDEX failures_by_run ON failures (run);
 """
 _ANSWER = "choices, model, endpoint, sampling, prompt_tokens, completion_tokens, cost, seconds, attempts"
-_PUT_CALL = f"INSERT OR IGNORE INTO calls (key, run, request, {_ANSWER}, created) VALUES ({', '.join('?' * 13)})"
+_PUT_CALL = f"INSERT OR IGNORE INTO calls (key, run, {_ANSWER}, created, request) VALUES ({', '.join('?' * 13)})"
 _PUT_FAILURE = f"INSERT INTO failures VALUES ({', '.join('?' * 11)})"
 _PUT_ASK = "INSERT OR IGNORE INTO asks VALUES (?, ?)"
+_PUT_TEXT = "INSERT OR IGNORE INTO texts VALUES (?, ?)"
 
 
 class Ledger:
@@ -57,6 +58,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._database = _open(self.path)
         self._under_way: dict[tuple[int, str], asyncio.Future[Completion]] = {}
+        self._texts: set[str] = set()
         self._queue: list[tuple[str, tuple[Any, ...]]] = []
         self._committed: asyncio.Future[None] | None = None
 
@@ -82,7 +84,7 @@ class Ledger:
     async def complete(self, request: Request) -> Completion:
         """Return the answer that is written down, or the client's, once it is. Raises what the client raises."""
         sent = what_is_sent(self.client, request)
-        key = content_hash(sent)
+        key = key_of(sent)
         place = (id(asyncio.get_running_loop()), key)
         # The same request under way already: wait for its answer instead of paying for it twice.
         while (same := self._under_way.get(place)) is not None:
@@ -98,21 +100,23 @@ class Ledger:
             return _completion(key, row)
         mine = self._under_way[place] = asyncio.get_running_loop().create_future()
         try:
-            answer = replace(await self.client.complete(request), key=key)
-            shown = orjson.dumps(sent).decode()
+            came = await self.client.complete(request)
+            answer = Completion(
+                came.choices, came.model, came.endpoint, key, came.sampling, came.prompt_tokens, came.completion_tokens, came.cost,
+                came.seconds, came.attempts,
+            )  # fmt: skip
             choices = orjson.dumps([[c.text, c.finish] for c in answer.choices]).decode()
             await self._commit(
                 (_PUT_ASK, (request.run, key)),
-                (_PUT_CALL, (key, request.run, shown, choices, answer.model, answer.endpoint, answer.sampling, answer.prompt_tokens,
-                             answer.completion_tokens, answer.cost, answer.seconds, answer.attempts, time.time())),
+                (_PUT_CALL, (key, request.run, choices, answer.model, answer.endpoint, answer.sampling, answer.prompt_tokens,
+                             answer.completion_tokens, answer.cost, answer.seconds, answer.attempts, time.time(), self._shown(sent))),
             )  # fmt: skip
         except CallFailed as error:
             mine.set_exception(error)
             mine.exception()  # seen: nobody else may be waiting
             if error.reason != "budget":  # what was never sent has no entry
-                shown = orjson.dumps(sent).decode()
                 await self._commit(
-                    (_PUT_FAILURE, (key, request.run, shown, error.reason, error.detail, error.raw, error.prompt_tokens,
+                    (_PUT_FAILURE, (key, request.run, self._shown(sent), error.reason, error.detail, error.raw, error.prompt_tokens,
                                     error.completion_tokens, error.cost, error.attempts, time.time()))
                 )  # fmt: skip
             raise
@@ -126,6 +130,19 @@ class Ledger:
             del self._under_way[place]
 
     # --- writing: many answers, one transaction ---
+
+    def _shown(self, sent: dict[str, Any]) -> str:
+        """What was sent, as JSON. A system message stands in a table of its own, once: it is long and always the same."""
+        messages = []
+        for message in sent["messages"]:
+            if message["role"] == "system":
+                name = text_hash(message["content"])
+                if name not in self._texts:
+                    self._texts.add(name)
+                    self._put(_PUT_TEXT, (name, message["content"]))
+                message = {"role": "system", "text": name}
+            messages.append(message)
+        return orjson.dumps({**sent, "messages": messages}).decode()
 
     def _put(self, statement: str, values: tuple[Any, ...]) -> None:
         self._queue.append((statement, values))
@@ -196,8 +213,16 @@ class Ledger:
     def entry(self, key: str) -> dict[str, Any] | None:
         """Return what was asked and answered under a key, or None: `request` as sent, `choices`, `cost`, `created` and so on."""
         for row in self._rows("SELECT * FROM calls WHERE key = ?", (key,)):
-            return {**row, "request": orjson.loads(row["request"]), "choices": [text for text, _ in orjson.loads(row["choices"])]}
+            request = orjson.loads(row["request"])
+            request["messages"] = [self._whole(message) for message in request["messages"]]
+            return {**row, "request": request, "choices": [text for text, _ in orjson.loads(row["choices"])]}
         return None
+
+    def _whole(self, message: dict[str, str]) -> dict[str, str]:
+        if "text" not in message:
+            return message
+        [row] = self._rows("SELECT text FROM texts WHERE hash = ?", (message["text"],))
+        return {"role": message["role"], "content": row["text"]}
 
     def failures(self, run: str | None = None) -> list[dict[str, Any]]:
         """Return the failures on record, oldest first, of one run or of all."""

@@ -255,9 +255,8 @@ _GENERIC = (
     "What does the passage say about {topic}?", "What about {topic}?", "Is there anything on {topic}?",
 )  # fmt: skip
 _SETTINGS = (
-    "In {topic}, ", "For {topic}, ", "Within {topic}, ", "On {topic}: ", "Regarding {topic}, ",
-    "With regard to {topic}, ", "Concerning {topic}, ", "As for {topic}, ", "When it comes to {topic}, ",
-    "About {topic}: ", "{topic}: ", "On the subject of {topic}, ", "In connection with {topic}, ",
+    "In {topic}, ", "For {topic}, ", "Within {topic}, ", "On {topic}: ", "Regarding {topic}, ", "About {topic}: ",
+    "With regard to {topic}, ", "Concerning {topic}, ", "As for {topic}, ", "{topic}: ", "In connection with {topic}, ",
     "Thinking of {topic}, ", "Speaking of {topic}, ", "With {topic} in mind, ", "Question on {topic}: ",
     "Looking at {topic}, ", "A question on {topic}: ",
 )  # fmt: skip

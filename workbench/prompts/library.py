@@ -97,6 +97,16 @@ class Prompt:
         """Each message's content, split into literal text (even places) and variable names (odd places)."""
         return tuple((role, tuple(_SLOT.split(content))) for role, content in self.messages)
 
+    @cached_property
+    def sampling_json(self) -> str:
+        """The parameters that the prompt asks for, as JSON."""
+        return json.dumps(dict(self.sampling), sort_keys=True)
+
+    @cached_property
+    def _is_plain_text(self) -> bool:
+        """True when no value of an answer comes out of JSON, where things stand that no text holds."""
+        return self.format == "fields" and all(spec.startswith("str") for spec in self.outputs.values())
+
     def render(self, **values: str) -> tuple[dict[str, str], ...]:
         """Return the messages to send, `({"role": ..., "content": ...}, ...)`.
 
@@ -122,7 +132,8 @@ class Prompt:
         try:
             found = _read_fields(text) if self.format == "fields" else _read_json(text)
             values = {name: _typed(name, spec, found) for name, spec in self.outputs.items()}
-            json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and half an emoji: no record can hold them
+            if not self._is_plain_text:
+                json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and half an emoji: no record can hold them
             return values
         except (ValueError, OverflowError, RecursionError) as error:
             return Failure("parse", f"{self.ref}: {error}", raw=text)
@@ -137,7 +148,7 @@ class Prompt:
         complaint = f"That answer could not be read: {detail}. Give the same answer again, in the asked format: {form}."
         return (*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": complaint})
 
-    @property
+    @cached_property
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of the answer, for servers that can hold a model to one."""
         properties = {
@@ -176,6 +187,8 @@ class Prompt:
 def _tagged(name: str, value: str) -> str:
     """The value between tags that it cannot close: when it holds the tag, the tag gets a number that it does not hold."""
     tag, number = name, 1
+    if "<" not in value:
+        return f"<{tag}>\n{value}\n</{tag}>"
     # Whatever a model might take for the tag counts: </PASSAGE>, < / passage >.
     while re.search(rf"<\s*/?\s*{tag}", value, re.IGNORECASE):
         number += 1

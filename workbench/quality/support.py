@@ -1,13 +1,16 @@
-"""Support: whether what a row names holds it up, its provenance by documents and ledger, its answer by its passage.
+"""Support: whether what a row names holds it up, its provenance by documents and ledger, its answer by its passage, and
+whether its question finds that passage.
 
     verdicts = support.traced(rows, among=[*documents, *personas], ledger=ledger)
-    scores = [support.lexical_support(row.answer, row.passage.text) for row in rows]"""
+    scores = [support.lexical_support(row.answer, row.passage.text) for row in rows]
+    ranks = [support.passage_rank(row, corpus) for row in rows]"""
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from workbench.corpus import Corpus
 from workbench.llm import Ledger
 from workbench.quality.checks import Finding, Verdicts, quoted, words
 from workbench.records import QA, Document, Persona, Record, Span, Verdict, by_id
@@ -33,6 +36,14 @@ def lexical_support(answer: str, source: str) -> float | None:
 
 def _tokens(text: str) -> set[str]:
     return {*_NUMBER.findall(text), *words(_NUMBER.sub(" ", text))}
+
+
+def passage_rank(row: QA, corpus: Corpus, *, depth: int = 10) -> int | None:
+    """Return the place, 1 to `depth`, at which BM25 finds the row's passage for its question; None where it does not.
+
+    The reciprocal of the rank, 0 for None, averages to MRR@depth; the share of ranks that are 1 is hit@1."""
+    spans = [chunk.passage.span for chunk in corpus.search(row.question, depth)]
+    return spans.index(row.passage.span) + 1 if row.passage.span in spans else None
 
 
 def traced(records: Sequence[Record], *, among: Iterable[Record], ledger: Ledger) -> Verdicts:

@@ -113,31 +113,32 @@ async def make(task: Task, client: Client) -> QA | Failure:
     place = locate(answer["evidence"], passage.text)
     if place is None:
         return Failure("evidence", f"the evidence is not in the passage: {answer['evidence'][:200]!r}", raw=answer.raw)
-    evidence = Span(passage.span.document_id, passage.span.start + place[0], passage.span.start + place[1])
-    row = QA(
-        question, stated, passage.text[slice(*place)], passage, evidence,
-        persona=task.persona.text if task.persona else None,
+    quoted = passage.text[slice(*place)]
+    if task.is_control:
+        return await _control(task, question, (quoted, stated), answer, client)
+    negatives = hard_negatives(question, (quoted, stated), passage, task.corpus, task.negatives) if task.negatives else ()
+    span = passage.span
+    return QA(
+        question, stated, quoted, passage, Span(span.document_id, span.start + place[0], span.start + place[1]),
+        persona=task.persona.text if task.persona else None, negatives=negatives,
         provenance=_provenance(task, answer, passage, "reformation"),
     )  # fmt: skip
-    if task.is_control:
-        return await _control(task, row, answer, client)
-    negatives = hard_negatives(row, task.corpus, task.negatives) if task.negatives else ()
-    return replace(row, negatives=negatives)
 
 
-async def _control(task: Task, row: QA, answer: Answer, client: Client) -> QA | Failure:
+async def _control(task: Task, question: str, held: tuple[str, str], answer: Answer, client: Client) -> QA | Failure:
     """The same question with the passage that looks most like an answer and does not hold it."""
-    if not (wrong := hard_negatives(row, task.corpus, 1)):
+    if not (wrong := hard_negatives(question, held, task.chunk.passage, task.corpus, 1)):
         return Failure("no_negative", "no other passage shares a word with the question and lacks its answer", raw=answer.raw)
     assert task.check is not None
-    checked = await ask(client, task.check, {"passage": wrong[0].text, "question": row.question})
+    checked = await ask(client, task.check, {"passage": wrong[0].text, "question": question})
     if isinstance(checked, Failure):
         return checked
     if checked["answerable"].strip().lower() != "no":
         return Failure("answerable", f"the control's passage does answer: {checked['quote'][:200]!r}", raw=checked.raw)
     provenance = _provenance(task, answer, wrong[0], "augmentation")
     provenance = replace(provenance, requests=provenance.requests + tuple(completion.key for completion in checked.completions), repaired=provenance.repaired or checked.is_repaired)
-    return QA(row.question, None, None, wrong[0], None, is_answerable=False, persona=row.persona, provenance=provenance)
+    persona = task.persona.text if task.persona else None
+    return QA(question, None, None, wrong[0], None, is_answerable=False, persona=persona, provenance=provenance)
 
 
 def _provenance(task: Task, answer: Answer, passage: Passage, operation: str) -> Provenance:
@@ -163,16 +164,17 @@ def locate(evidence: str, text: str) -> tuple[int, int] | None:
     return None
 
 
-def hard_negatives(row: QA, corpus: Corpus, count: int) -> tuple[Passage, ...]:
-    """Return the passages that BM25 ranks highest for the question and that hold neither its evidence nor its answer.
+def hard_negatives(question: str, held: tuple[str, ...], own: Passage, corpus: Corpus, count: int) -> tuple[Passage, ...]:
+    """Return the passages that BM25 ranks highest for a question, without its own and any that holds one of the texts `held`
+    (its evidence and its answer).
 
     Ranked over the whole corpus; (at most `count`,), hardest first."""
     found: list[Passage] = []
     for depth in (4 * count + 4, len(corpus)):  # the first few are nearly always enough
-        ranked = (chunk.passage for chunk in corpus.search(row.question, depth))
+        ranked = (chunk.passage for chunk in corpus.search(question, depth))
         found = [
             passage for passage in ranked
-            if not (_overlap(passage.span, row.passage.span) or _holds(passage.text, row.evidence) or _holds(passage.text, row.answer))
+            if not _overlap(passage.span, own.span) and not any(_holds(passage.text, words) for words in held)
         ][:count]  # fmt: skip
         if len(found) == count:
             break

@@ -1,0 +1,470 @@
+"""The store: documents in, one schema a kind, whole files or none, and SQL that reads tables and nothing else."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests import tasks
+from tests.conftest import ROOT
+from tests.test_records import Page
+from workbench import runner, store
+from workbench.errors import InputError, MissingLibrary, RecordError, StoreError
+from workbench.llm import Scripted
+from workbench.records import KINDS, Document, Failure, Label, Preference, Provenance, Verdict, to_row
+from workbench.store import Rows
+
+HTML = "<html><body><h1>Springs</h1><p>A spring is where <b>groundwater</b> leaves.</p><script>alert('no text')</script></body></html>"
+
+
+def write_pdf(path, text):
+    canvas = pytest.importorskip("reportlab.pdfgen.canvas")
+    page = canvas.Canvas(str(path))
+    page.drawString(72, 720, text)
+    page.save()
+
+
+def write_docx(path, heading, text):
+    document = pytest.importorskip("docx").Document()
+    document.add_heading(heading, level=1)
+    document.add_paragraph(text)
+    document.save(str(path))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder as people have them: several formats, in depth, with files that are no documents and files that are broken."""
+    pytest.importorskip("markitdown")
+    root = tmp_path_factory.mktemp("documents")
+    for inner in ("b/deep/er", ".git", "b/.hidden"):
+        (root / inner).mkdir(parents=True)
+    texts = {
+        "z.md": "# The last\n\nGrüße.", "a.txt": "plain words", "b/m.mdx": "# An mdx page\n\n<Tip>words</Tip>", "b/deep/er/UPPER.MD": "# Upper",
+        "b/page.html": HTML, ".secret.md": "hidden", ".git/x.md": "hidden", "b/.hidden/y.txt": "hidden", "b/code.py": "print()", "b/table.csv": "a,b",
+        "b/no-end.markdown": "text", "empty.md": "", "blank.txt": " \n\t\r\n",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (root / name).write_text(text, encoding="utf-8")
+    (root / "latin.txt").write_bytes("Grüße".encode("latin-1"))
+    (root / "zeros.txt").write_bytes(b"a\x00b")
+    (root / "utf16.txt").write_text("sixteen bits", encoding="utf-16")
+    (root / "bom.md").write_text("# With a mark", encoding="utf-8-sig")
+    write_pdf(root / "b/paper.pdf", "A weir measures discharge.")
+    write_docx(root / "letter.docx", "A letter", "Dough rises slowly.")
+    for name in ("b/paper.pdf", "letter.docx"):
+        whole = (root / name).read_bytes()
+        (root / f"cut-{Path(name).name}").write_bytes(whole[: len(whole) // 2])
+    (root / "fake.pdf").write_text("this is no PDF")
+    return root
+
+
+# --- documents
+
+
+def test_a_folder_gives_its_documents_in_depth_sorted_by_path_without_hidden_ones(folder):
+    found = store.documents(folder)
+    assert [document.path for document in found] == [
+        "a.txt", "b/deep/er/UPPER.MD", "b/m.mdx", "b/no-end.markdown", "b/page.html", "b/paper.pdf", "bom.md", "letter.docx", "utf16.txt", "z.md",
+    ]  # fmt: skip
+    texts = {document.path: document.text for document in found}
+    assert texts["z.md"] == "# The last\n\nGrüße." and texts["utf16.txt"] == "sixteen bits" and texts["bom.md"] == "# With a mark"
+    assert "A weir measures discharge." in texts["b/paper.pdf"] and "Dough rises slowly." in texts["letter.docx"]
+    assert "**groundwater**" in texts["b/page.html"] and "alert" not in texts["b/page.html"]
+
+
+def test_what_cannot_be_read_is_skipped_by_name_with_a_reason_and_the_rest_is_read(folder):
+    skipped = dict(store.documents(folder).skipped)
+    assert skipped.keys() == {"latin.txt", "zeros.txt", "empty.md", "blank.txt", "cut-paper.pdf", "cut-letter.docx", "fake.pdf"}
+    assert "not UTF-8 (byte 2)" in skipped["latin.txt"] and "zero bytes" in skipped["zeros.txt"]
+    assert skipped["empty.md"] == skipped["blank.txt"] == "it holds no text"
+    for name in ("cut-letter.docx", "fake.pdf"):
+        assert skipped[name].startswith("it could not be converted: ") and len(skipped[name]) > 30, skipped[name]
+
+
+def test_a_list_of_documents_says_how_many_there_are_and_what_was_skipped(folder):
+    found = store.documents(folder)
+    characters = sum(len(document.text) for document in found)
+    assert repr(found) == f"10 documents, {characters:,} characters, 7 files skipped (blank.txt: it holds no text)"
+    page = Page(found._repr_html_())
+    assert "b/m.mdx" in page.text and "An mdx page" in page.text
+    evil = store.Documents([Document("x", path="<script>", title="<img src=x>")])
+    assert not Page(evil._repr_html_()).foreign
+
+
+def test_titles_come_from_the_first_heading_or_the_front_matter_or_the_file_name(tmp_path):
+    texts = {
+        "a.md": "Words first.\n\n# The title { #anchor }\n\n# Another",
+        "b.md": "---\ntags: x\ntitle: 'From the front'\n---\n\n## Only second level",
+        "my-long_name.txt": "No heading here.",
+        "code.md": "```sh\n# install it\npip install x\n```\n\n# After the code\n",
+        "only-code.md": "Words.\n\n~~~\n# a comment\n~~~\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    assert {document.path: document.title for document in store.documents(tmp_path)} == {
+        "a.md": "The title", "b.md": "From the front", "my-long_name.txt": "my long name", "code.md": "After the code", "only-code.md": "only code",
+    }  # fmt: skip
+
+
+def test_line_ends_of_every_system_become_one(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\rthree\nfour")
+    assert store.documents(tmp_path)[0].text == "one\ntwo\nthree\nfour"
+
+
+def test_one_file_can_be_named(tmp_path):
+    (tmp_path / "a.md").write_text("# One")
+    (tmp_path / "b.md").write_text("# Two")
+    assert store.documents(tmp_path / "a.md") == [Document("# One", path="a.md", title="One")]
+    assert store.documents(str(tmp_path / "b.md"))[0].title == "Two"
+
+
+def test_a_folder_read_twice_gives_the_same_ids_wherever_it_lies(tmp_path):
+    ids = []
+    for name in ("here", "there"):
+        (tmp_path / name / "x").mkdir(parents=True)
+        (tmp_path / name / "x/a.md").write_text("# One")
+        ids.append([document.id for document in store.documents(tmp_path / name)])
+    assert ids[0] == ids[1]
+
+
+def test_nothing_to_read_is_an_error_that_names_the_path(tmp_path):
+    with pytest.raises(InputError, match=rf"there is no file or folder {tmp_path / 'nowhere'}"):
+        store.documents(tmp_path / "nowhere")
+    (tmp_path / "code.py").write_text("print()")
+    with pytest.raises(InputError, match=r"holds no document \(.*\.docx, .*\.md, .*\.pdf"):
+        store.documents(tmp_path)
+
+
+def test_a_folder_of_nothing_but_unreadable_files_is_an_error_with_the_first_reason(tmp_path):
+    (tmp_path / "a.md").write_bytes(b"\xff\xff")
+    (tmp_path / "b.md").write_text("")
+    with pytest.raises(InputError, match=r"none of the 2 documents in .* could be read; a\.md: it is not UTF-8"):
+        store.documents(tmp_path)
+
+
+def test_a_file_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_path, monkeypatch):
+    (tmp_path / "a.md").write_text("# One")
+    (tmp_path / "b.md").write_text("# Two")
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "a.md":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    found = store.documents(tmp_path)
+    assert [document.path for document in found] == ["b.md"] and found.skipped == (("a.md", "Permission denied"),)
+
+
+def test_without_the_converter_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.html").write_text(HTML)
+    monkeypatch.setitem(sys.modules, "markitdown", None)
+    with pytest.raises(MissingLibrary, match=r"'markitdown' is not installed.*pip install 'synthetic-data-workbench\[documents\]'"):
+        store.documents(tmp_path)
+
+
+def test_a_table_with_a_text_column_is_documents_and_its_empty_rows_are_skipped_by_number(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ["one", None, float("nan"), "", " ", "two"], "title": ["T", None, "", "", "", None], "n": range(6)})
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = store.documents(tmp_path / "t.parquet")
+    assert found == [Document("one", path="row 0", title="T"), Document("two", path="row 5")]
+    assert [name for name, _ in found.skipped] == ["row 1", "row 2", "row 3", "row 4"]
+    pq.write_table(pa.table({"text": [None, 1.5]}), tmp_path / "numbers.parquet")
+    with pytest.raises(InputError, match="holds no text in its column 'text'"):
+        store.documents(tmp_path / "numbers.parquet")
+
+
+def test_a_table_without_a_text_column_names_the_columns_it_has(tmp_path):
+    pq.write_table(pa.table({"body": ["x"], "url": ["y"]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="has no column 'text'; it has body, url. Rename"):
+        store.documents(tmp_path / "t.parquet")
+
+
+def test_documents_that_the_workbench_wrote_come_back_themselves_and_an_edited_one_is_refused(tmp_path):
+    made = [Document("one", path="a.md", provenance=Provenance("given", parents=("p",))), Document("two", title="T")]
+    path = store.write(made, tmp_path / "d.parquet")
+    assert store.documents(path) == made
+    rows = store.read_table(path)
+    edited = rows.set_column(rows.column_names.index("text"), rows.schema.field("text"), pa.array(["one", "three"]))
+    pq.write_table(edited, path)
+    with pytest.raises(InputError, match=r"row 1: Document .* has the id of another content"):
+        store.documents(path)
+
+
+# --- Parquet
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), Failure, Verdict], ids=lambda kind: kind.__name__)
+def test_a_kinds_schema_has_its_fields_with_the_id_first_and_survives_an_empty_file(kind, tmp_path):
+    found = store.schema(kind)
+    if kind in KINDS.values():
+        assert found.names[0] == "id" and found.names[-1] == "provenance"
+    path = store.write([], tmp_path / "none.parquet", kind=kind)
+    assert store.read(path) == [] and store.read_table(path).schema.names == found.names
+
+
+def test_only_fields_that_may_be_none_are_nullable():
+    found = store.schema(KINDS["QA"])
+    assert {field.name for field in found if field.nullable} == {"answer", "evidence", "evidence_span", "persona"}
+
+
+def test_two_kinds_have_no_common_table(tmp_path):
+    with pytest.raises(RecordError, match="got Document, Label"):
+        store.write([Label("a", "b"), Document("c")], tmp_path / "x.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("row", [Document(None), Document(3), Label("a", ["b"])], ids=["none", "number", "list"])
+def test_a_row_that_is_no_text_where_text_belongs_is_refused_and_leaves_no_file(row, tmp_path):
+    with pytest.raises(StoreError, match=r"these (Document|Label) rows (do not fit the kind's schema|have no 'text')"):
+        store.write([Document("fine") if isinstance(row, Document) else Label("fine", "x"), row], tmp_path / "x.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), MemoryError()], ids=lambda error: type(error).__name__)
+def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(stop, tmp_path, monkeypatch):
+    path = store.write([Label("old", "x")], tmp_path / "labels.parquet")
+
+    def half(table, where, **_):
+        Path(where).write_bytes(b"PAR1 half a file")
+        raise stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "write_table", half)
+        with pytest.raises(type(stop)):
+            store.write([Label("new", "x")], path)
+    assert store.read(path) == [Label("old", "x")] and list(tmp_path.iterdir()) == [path]
+    store.write([Label("new", "x")], path)
+    assert store.read(path) == [Label("new", "x")] and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_never_sees_a_file_that_is_not_whole(tmp_path, monkeypatch):
+    path, seen = tmp_path / "labels.parquet", []
+    write = pq.write_table
+
+    def watched(table, where, **options):
+        seen.append(path.exists())
+        write(table, where, **options)
+        seen.append(path.exists())
+
+    monkeypatch.setattr(pq, "write_table", watched)
+    store.write([Label("a", "x")], path)
+    assert seen == [False, False] and store.read(path) == [Label("a", "x")]
+
+
+def test_a_full_disk_is_said_to_be_full_and_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = store.write([Label("old", "x")], tmp_path / "labels.parquet")
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, the device that is always full")
+
+    def on_the_full_device(dir, prefix):
+        name = f"{dir}/{prefix}full"
+        os.symlink("/dev/full", name)
+        return os.open(os.devnull, os.O_RDONLY), name
+
+    monkeypatch.setattr(store.tempfile, "mkstemp", on_the_full_device)
+    with pytest.raises(StoreError, match=rf"cannot write {path}: .*(?i:no space left on device).*Free some space and run again"):
+        store.write([Label("new " * 9_000, "x")], path)
+    monkeypatch.undo()
+    assert store.read(path) == [Label("old", "x")] and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_fills_up_while_other_code_writes_leaves_no_file_either(tmp_path):
+    with pytest.raises(StoreError, match=r"No space left on device\. Free some space"):
+        with store.atomically(tmp_path / "x.json") as temporary:
+            temporary.write_text("{")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_over_the_systems_limit_is_a_store_error_in_a_real_process(tmp_path):
+    code = (
+        "import resource, sys; from workbench import store; from workbench.errors import StoreError; from workbench.records import Label\n"
+        "import pyarrow, random\n"
+        "path = store.write([Label('old', 'x')], sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: store.write([Label(random.Random(0).randbytes(99_000).hex(), 'x')], path)\n"
+        "except StoreError as error: print(error)\n"
+        "assert store.read(path) == [Label('old', 'x')]"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "l.parquet")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "cannot write" in done.stdout and "File too large" in done.stdout, done
+    assert [path.name for path in tmp_path.iterdir()] == ["l.parquet"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error_with_the_next_move(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write .*Check that the folder is there and can be written"):
+        store.write([Label("a", "x")], tmp_path / "file" / "labels.parquet")
+
+
+def test_a_file_that_was_cut_off_anywhere_is_a_store_error(tmp_path):
+    path = store.write([Label(f"text {at}", "x") for at in range(200)], tmp_path / "labels.parquet")
+    whole = path.read_bytes()
+    for length in [0, 1, 4, 8, *range(9, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreError, match="is no whole Parquet file: .*copy it again"):
+            store.read(path)
+    for middle in (b"x" * 300, os.urandom(300)):
+        path.write_bytes(middle)
+        with pytest.raises(StoreError, match="no whole Parquet file"):
+            store.read_table(path)
+
+
+def test_a_file_that_is_missing_or_a_folder_or_of_no_kind_is_a_store_error_with_the_next_move(tmp_path):
+    with pytest.raises(StoreError, match="there is no file .*run what makes it first"):
+        store.read(tmp_path / "none.parquet")
+    with pytest.raises(StoreError, match="no whole Parquet file"):
+        store.read(tmp_path)
+    pq.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "foreign.parquet")
+    with pytest.raises(StoreError, match=r"names no record kind; it has the columns a, b\. Read it with store\.read_table\(\)"):
+        store.read(tmp_path / "foreign.parquet")
+    assert store.read_table(tmp_path / "foreign.parquet").to_pylist() == [{"a": 1, "b": 2}]
+
+
+def test_a_text_that_was_edited_in_the_file_is_refused_by_its_id(tmp_path):
+    path = store.write([Label("a", "x"), Label("b", "x")], tmp_path / "labels.parquet")
+    rows = [to_row(Label("a", "x")), {**to_row(Label("b", "x")), "label": "y"}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=store.schema(Label)), path)
+    with pytest.raises(RecordError, match="has the id of another content"):
+        store.read(path)
+
+
+# --- SQL
+
+
+SCORED = [Preference("p", "c", "r", 0.5, 0.25), Preference("q", "c", "r", None, 1)]
+
+
+def test_a_query_reads_records_arrow_tables_data_frames_files_and_other_rows(tmp_path):
+    records = [Label("a", "x"), Label("b", "y")]
+    path = store.write(records, tmp_path / "l.parquet")
+    tables = [records, tuple(records), store.table(records), path, str(path), store.query("SELECT * FROM t", t=records), iter(records)]
+    pandas = pytest.importorskip("pandas")
+    tables += [pandas.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}), pa.table({"text": ["a", "b"], "label": ["x", "y"]})]
+    for table in tables:
+        assert store.query("SELECT text FROM t WHERE label = 'y'", t=table).to_pylist() == [{"text": "b"}]
+
+
+def test_a_run_is_a_table_of_its_records(tmp_path):
+    run = runner.run(tasks.make, tasks.tasks(5), client=Scripted(tasks.echo), out=tmp_path)
+    found = store.query("SELECT r.instruction, l.label FROM run r JOIN l ON r.output = l.text", run=run, l=[Label("TEXT 3", "mine")])
+    assert found.to_pylist() == [{"instruction": "text 3", "label": "mine"}]
+
+
+def test_values_go_in_as_parameters_and_stay_values():
+    evil = "x' OR 1=1; DROP TABLE t; --"
+    t = [Label(evil, "yes"), Label("a", "no")]
+    assert store.query("SELECT label FROM t WHERE text = ?", [evil], t=t)["label"] == ["yes"]
+    assert store.query("SELECT label FROM t WHERE text = $text", {"text": evil}, t=t)["label"] == ["yes"]
+    assert store.query("SELECT $a AS a, $b AS b, $c AS c", {"a": None, "b": [1, 2], "c": "é\u2028"}).to_pylist() == [{"a": None, "b": [1, 2], "c": "é\u2028"}]
+
+
+@pytest.mark.parametrize(
+    "sql, parameters",
+    [
+        ("SELECT nothing FROM scores", None), ("SELECT * FROM nowhere", None), ("SELEC 1", None), ("SELECT score_chosen / 'x' FROM scores", None),
+        ("SELECT $missing", None), ("SELECT 1", {"extra": 1}), ("SELECT ?", [object()]), ("SELECT ? + ?", [1]), ("SELECT 1; SELECT nothing FROM scores", None),
+    ],
+)  # fmt: skip
+def test_a_query_that_is_wrong_says_what_tables_and_columns_there_are(sql, parameters):
+    with pytest.raises(StoreError) as caught:
+        store.query(sql, parameters, scores=SCORED, labels=[Label("a", "x")])
+    said = str(caught.value)
+    assert "There are: scores(id, prompt, chosen, rejected, score_chosen, score_rejected, provenance); labels(id, text, label, provenance)." in said
+    assert "Error" in said.splitlines()[0]
+    with pytest.raises(StoreError, match="There are: no tables"):
+        store.query("SELECT * FROM nowhere")
+
+
+@pytest.mark.parametrize("statement", ["", "-- nothing", ";"])
+def test_a_statement_that_gives_no_rows_is_told_to_be_a_select(statement):
+    with pytest.raises(StoreError, match="Write a SELECT"):
+        store.query(statement)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{there}')", "SELECT * FROM read_csv_auto('{there}')", "SELECT * FROM read_text('{there}')", "SELECT * FROM '{there}'",
+        "SELECT * FROM read_blob('{there}')", "SELECT * FROM read_parquet('{table}')", "SELECT * FROM parquet_scan('{table}')", "SELECT * FROM '{table}'",
+        "SELECT * FROM glob('{folder}/*')", "SELECT * FROM parquet_metadata('{table}')", "COPY (SELECT 1) TO '{new}'", "COPY t FROM '{there}'",
+        "ATTACH '{new}' AS other", "EXPORT DATABASE '{new}'", "IMPORT DATABASE '{folder}'", "INSTALL httpfs", "LOAD httpfs",
+        "SET enable_external_access = true; SELECT * FROM read_text('{there}')", "RESET enable_external_access; SELECT * FROM read_text('{there}')",
+        "SELECT * FROM read_csv('https://127.0.0.1/x.csv')",
+    ],
+)  # fmt: skip
+def test_sql_reads_and_writes_no_file_and_no_address(sql, tmp_path):
+    (tmp_path / "there.csv").write_text("secret\n42\n")
+    store.write([Label("secret", "x")], tmp_path / "table.parquet")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    names = {"there": tmp_path / "there.csv", "table": tmp_path / "table.parquet", "new": tmp_path / "new", "folder": tmp_path}
+    with pytest.raises(StoreError) as caught:
+        store.query(sql.format(**names), t=[Label("a", "x")])
+    assert "secret" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_sql_sees_no_variable_of_python():
+    secret = pa.table({"a": [1]})
+    assert secret.num_rows == 1
+    for name in ("secret", "value", "tables", "shown"):
+        with pytest.raises(StoreError, match=f"{name} does not exist"):
+            store.query(f"SELECT * FROM {name}", t=secret)
+
+
+@pytest.mark.parametrize("value", [3, None, object(), ["text"], [{"a": 1}], {"a": [1]}, "nowhere.parquet"], ids=repr)
+def test_what_is_no_table_is_refused_in_words(value):
+    with pytest.raises(StoreError, match=r"no table\. Give records, an Arrow table, a data frame or a Parquet path|there is no file nowhere"):
+        store.query("SELECT 1", t=value)
+
+
+def test_a_name_that_cannot_be_a_tables_is_refused():
+    with pytest.raises(StoreError, match="'a b' cannot be a table's name"):
+        store.query("SELECT 1", **{"a b": SCORED})
+
+
+def test_a_query_leaves_nothing_behind_for_the_next():
+    store.query("CREATE TABLE kept AS SELECT 1 AS a; SELECT * FROM kept")
+    with pytest.raises(StoreError, match="kept does not exist"):
+        store.query("SELECT * FROM kept")
+
+
+def test_columns_of_one_name_are_kept_apart():
+    found = store.query("SELECT a.label, b.label, b.label AS label_1, a.label FROM a JOIN b USING (text)", a=[Label("t", "x")], b=[Label("t", "y")])
+    assert found.columns == ["label", "label_1", "label_1_1", "label_2"]
+    assert found.to_pylist() == [{"label": "x", "label_1": "y", "label_1_1": "y", "label_2": "x"}]
+    assert repr(found).splitlines()[2].split() == ["x", "y", "y", "x"]
+
+
+# --- rows
+
+
+def test_rows_know_their_columns_and_turn_into_what_people_use():
+    rows = store.query("SELECT prompt, score_chosen FROM t ORDER BY prompt", t=SCORED)
+    assert len(rows) == 2 and rows.columns == ["prompt", "score_chosen"] and rows["prompt"] == ["p", "q"]
+    assert rows.to_pylist() == [{"prompt": "p", "score_chosen": 0.5}, {"prompt": "q", "score_chosen": None}]
+    pytest.importorskip("pandas")
+    assert list(rows.to_pandas()["prompt"]) == ["p", "q"]
+
+
+def test_rows_print_as_a_table_with_numbers_to_the_right_and_say_how_many_there_are():
+    assert repr(store.query("SELECT * FROM (VALUES ('a', 1000), ('bcd', 20)) AS t(word, n)")) == "word      n\n----  -----\na     1,000\nbcd      20"
+    long = store.query("SELECT range AS n FROM range(50)")
+    assert repr(long).endswith("(20 of 50 rows)") and len(repr(long).splitlines()) == 23
+    assert repr(store.query("SELECT 1 AS a WHERE false")) == "a\n-"
+
+
+def test_rows_show_what_a_model_wrote_as_text():
+    evil = "<script>alert(1)</script>\n| <img src=x onerror=alert(1)>"
+    rows = Rows(pa.table({"<b>column</b>": [evil] * 25}))
+    page = Page(rows._repr_html_())
+    assert not page.foreign and page.text.count(evil) == 20 and "<b>column</b>" in page.text and "20 of 25 rows" in page.text
+    assert "\n| <img" not in repr(rows)  # one row, one line
