@@ -41,7 +41,9 @@ def test_a_released_prompt_never_changes(ref):
     found = hashlib.sha256((prompts.FOLDER / f"{ref}.json").read_bytes()).hexdigest()
     assert ref in RELEASED, f'{ref} is new: add  "{ref}": "{found}",  to RELEASED, and it is frozen from then on'
     name, version = ref.split("@")
-    assert found == RELEASED[ref], f"{ref} was changed after its release. Restore it, and save the change as {name}@{int(version) + 1}"
+    assert found == RELEASED[ref], (
+        f"{ref} was changed after its release. Restore it, and save the change as {name}@{int(version) + 1}"
+    )
 
 
 def test_no_released_prompt_was_removed():
@@ -79,17 +81,27 @@ def test_the_example_of_a_released_prompt_is_in_its_own_format_and_names_every_o
     assert not isinstance(values, Failure) and values.keys() == prompt.outputs.keys()
     asked = prompt.messages[0][1].partition("\n# Output format\n")[2].partition("\n# Example\n")[0]
     for name in prompt.outputs:
-        assert (f"[[ ## {name} ## ]]" if prompt.format == "fields" else f'"{name}"') in asked, f"{ref} does not ask for {name}"
+        assert (f"[[ ## {name} ## ]]" if prompt.format == "fields" else f'"{name}"') in asked, (
+            f"{ref} does not ask for {name}"
+        )
     if "evidence" in values:
-        assert values["evidence"] in example.partition("[[ ## ")[0], "the example's evidence is copied from the example's passage"
+        assert values["evidence"] in example.partition("[[ ## ")[0], (
+            "the example's evidence is copied from the example's passage"
+        )
 
 
 @EVERY
 def test_what_a_document_says_goes_into_a_released_prompt_as_data(ref):
     prompt = prompts.load(ref)
-    assert all(kind == "data" for name, kind in prompt.variables.items() if name in ("passage", "section", "question", "persona", "text"))
+    assert all(
+        kind == "data"
+        for name, kind in prompt.variables.items()
+        if name in ("passage", "section", "question", "persona", "text")
+    )
     shown = prompt.render(**{name: f"value of {name}" for name in prompt.variables})[-1]["content"]
-    assert all(f"<{name}>\nvalue of {name}\n</{name}>" in shown for name, kind in prompt.variables.items() if kind == "data")
+    assert all(
+        f"<{name}>\nvalue of {name}\n</{name}>" in shown for name, kind in prompt.variables.items() if kind == "data"
+    )
 
 
 # --- rendering
@@ -120,7 +132,10 @@ TRICKY = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(a=TRICKY, b=TRICKY, plain=TRICKY)
 def test_whatever_a_value_holds_it_comes_out_verbatim_once_and_inside_tags_it_cannot_close(a, b, plain):
-    prompt = made(user="One {x}\n{{a}}\ntwo {{plain}} three\n{{b}}\nfour }}", variables={"a": "data", "b": "data", "plain": "plain"})
+    prompt = made(
+        user="One {x}\n{{a}}\ntwo {{plain}} three\n{{b}}\nfour }}",
+        variables={"a": "data", "b": "data", "plain": "plain"},
+    )
     left = prompt.render(a=a, b=b, plain=plain)[1]["content"]
 
     def skip(literal):
@@ -189,7 +204,12 @@ def test_the_schema_of_a_json_answer_asks_for_every_output_and_nothing_else():
         "c": {"type": "number", "description": "share"}, "d": {"type": "boolean", "description": "whether"},
         "e": {"type": "array", "description": "names", "items": {"type": "string"}},
     }  # fmt: skip
-    assert made(outputs, "json").json_schema == {"type": "object", "properties": properties, "required": list("abcde"), "additionalProperties": False}
+    assert made(outputs, "json").json_schema == {
+        "type": "object",
+        "properties": properties,
+        "required": list("abcde"),
+        "additionalProperties": False,
+    }
 
 
 # --- files
@@ -212,7 +232,9 @@ def test_a_saved_prompt_loads_equal_with_its_order_and_its_blanks(tmp_path):
 def test_any_text_survives_saving_and_loading(tmp_path_factory, system, about):
     folder = tmp_path_factory.mktemp("prompts")
     slots = {name: "plain" for name in re.findall(r"\{\{(\w+)\}\}", system)}
-    prompt = prompts.freeze("a/b_2", [("system", system)], version=12, variables=slots, outputs={"x": "str: x"}, about=about)
+    prompt = prompts.freeze(
+        "a/b_2", [("system", system)], version=12, variables=slots, outputs={"x": "str: x"}, about=about
+    )
     prompt.save(folder)
     assert prompts.load("a/b_2@12", folder=folder) == prompt and prompts.names(folder=folder) == ["a/b_2@12"]
 
@@ -220,7 +242,7 @@ def test_any_text_survives_saving_and_loading(tmp_path_factory, system, about):
 def test_saving_over_a_version_is_refused_and_leaves_the_file(tmp_path):
     path = FULL.save(tmp_path)
     before = path.read_bytes()
-    with pytest.raises(PromptError, match="a released version never changes. Save it as version 2"):
+    with pytest.raises(PromptError, match=r"a released version never changes. Save it as version 2"):
         replace(FULL, about="better").save(tmp_path)
     assert path.read_bytes() == before
     replace(FULL, version=2, about="better").save(tmp_path)
@@ -271,7 +293,10 @@ def test_a_file_that_was_edited_anywhere_is_refused(tmp_path):
 def test_the_error_about_an_edited_file_says_how_to_keep_the_edit(tmp_path):
     path = made().save(tmp_path)
     path.write_text(path.read_text().replace("Answer.", "Answer, please."))
-    with pytest.raises(PromptError, match=r"made@1\.json was edited after test/made@1 was frozen .*Restore it, and save the change as test/made@2"):
+    with pytest.raises(
+        PromptError,
+        match=r"made@1\.json was edited after test/made@1 was frozen .*Restore it, and save the change as test/made@2",
+    ):
         prompts.load("test/made@1", folder=tmp_path)
 
 
@@ -366,7 +391,9 @@ def test_an_answer_under_headers_is_its_fields_or_a_failure_with_the_raw_text(te
 
 def check(found, text, wanted):
     if isinstance(wanted, dict):
-        assert found == wanted and [type(value) for value in found.values()] == [type(value) for value in wanted.values()]
+        assert found == wanted and [type(value) for value in found.values()] == [
+            type(value) for value in wanted.values()
+        ]
     else:
         assert isinstance(found, Failure) and found.reason == "parse" and found.raw == text
         assert re.search(wanted, found.detail) and found.detail.startswith("test/made@1: ")
@@ -422,11 +449,21 @@ def test_a_typed_field_is_a_value_of_its_type_or_a_failure_in_both_formats(kind,
 
 def test_a_boolean_under_a_header_may_be_written_as_people_write_it():
     prompt = made({"x": "bool: it"})
-    assert [prompt.parse(f"[[ ## x ## ]]\n{text}") for text in ("True", "FALSE", "true")] == [{"x": True}, {"x": False}, {"x": True}]
+    assert [prompt.parse(f"[[ ## x ## ]]\n{text}") for text in ("True", "FALSE", "true")] == [
+        {"x": True},
+        {"x": False},
+        {"x": True},
+    ]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text() | TRICKY | st.lists(st.sampled_from(['{"x":', '"', "{", "}", "[[ ## x ## ]]", "\n", "1", "\\", "[", ",", "NaN"])).map("".join))
+@given(
+    st.text()
+    | TRICKY
+    | st.lists(st.sampled_from(['{"x":', '"', "{", "}", "[[ ## x ## ]]", "\n", "1", "\\", "[", ",", "NaN"])).map(
+        "".join
+    )
+)
 def test_whatever_a_model_says_reading_it_gives_values_or_a_failure_and_never_raises(text):
     for format in ("fields", "json"):
         for kind in ("str", "int", "float", "bool", "list"):
@@ -435,7 +472,9 @@ def test_whatever_a_model_says_reading_it_gives_values_or_a_failure_and_never_ra
 
 
 @settings(max_examples=200, deadline=None)
-@given(question=st.text(), answer=st.text(), around=st.text(alphabet=st.characters(exclude_characters="{", codec="utf-8")))
+@given(
+    question=st.text(), answer=st.text(), around=st.text(alphabet=st.characters(exclude_characters="{", codec="utf-8"))
+)
 def test_any_json_object_in_a_fence_or_between_words_reads_back_as_it_was_written(question, answer, around):
     prompt = made({"question": "str: q", "answer": "str: a"}, "json")
     for ascii in (True, False):
@@ -449,16 +488,31 @@ def test_reading_fields_equals_dspys_chat_adapter_wherever_both_can_read():
     adapter = dspy.ChatAdapter()
     types = {"a": str, "n": int, "f": float, "t": bool, "names": list[str]}
     outputs = {"a": "str: text", "n": "int: number", "f": "float: share", "t": "bool: whether", "names": "list: names"}
-    signature = dspy.make_signature({"q": (str, dspy.InputField()), **{name: (kind, dspy.OutputField()) for name, kind in types.items()}})
-    lines = st.sampled_from(["", " ", "words", "[[ ## ", "## ]]", "- x", "[[ ## other ## ]]", "\u2028", "`"]) | st.text(max_size=8)
+    signature = dspy.make_signature(
+        {"q": (str, dspy.InputField()), **{name: (kind, dspy.OutputField()) for name, kind in types.items()}}
+    )
+    lines = st.sampled_from(["", " ", "words", "[[ ## ", "## ]]", "- x", "[[ ## other ## ]]", "\u2028", "`"]) | st.text(
+        max_size=8
+    )
     text = st.lists(lines, max_size=3).map("\n".join)
     number = st.integers(-(10**6), 10**6).map(str)
     names = st.lists(st.text(st.characters(codec="ascii"), max_size=5), max_size=3).map(json.dumps)
-    values = {"a": text, "n": number, "f": number | st.floats(-9, 9).map(str), "t": st.sampled_from(["true", "false", "True"]), "names": names}
+    values = {
+        "a": text,
+        "n": number,
+        "f": number | st.floats(-9, 9).map(str),
+        "t": st.sampled_from(["true", "false", "True"]),
+        "names": names,
+    }
 
     def block(name):
         # No blanks before a header: DSPy 3.4 then cuts the text behind it at the wrong place.
-        return st.builds("[[ ## {} ## ]]{}{}".format, st.just(name), st.sampled_from(["\n", " ", "\r\n", "\n\n"]), values.get(name, text))
+        return st.builds(
+            "[[ ## {} ## ]]{}{}".format,
+            st.just(name),
+            st.sampled_from(["\n", " ", "\r\n", "\n\n"]),
+            values.get(name, text),
+        )
 
     whole = st.tuples(*map(block, outputs)).flatmap(st.permutations)
     more = st.lists(st.sampled_from([*outputs, "completed", "more"]).flatmap(block), max_size=2)
@@ -504,12 +558,18 @@ def test_one_repair_is_asked_for_and_the_row_says_so_with_both_requests(tmp_path
     answer, requests, ledger = asked([BAD, GOOD], prompt, tmp_path)
     origin = answer.provenance("x", parents=("d",))
     assert answer["answer"] == "So." and answer.raw == GOOD
-    assert origin.repaired and len(set(origin.requests)) == 2 and origin.parents == ("d",) and origin.prompt == prompt.id
+    assert (
+        origin.repaired and len(set(origin.requests)) == 2 and origin.parents == ("d",) and origin.prompt == prompt.id
+    )
     assert [ledger.entry(key)["choices"] for key in origin.requests] == [[BAD], [GOOD]]
     first, second = requests
     assert second.messages[:3] == (*first.messages, {"role": "assistant", "content": BAD})
     (complaint,) = second.messages[3:]
-    assert complaint["role"] == "user" and "header" in complaint["content"] and "[[ ## answer ## ]]" in complaint["content"]
+    assert (
+        complaint["role"] == "user"
+        and "header" in complaint["content"]
+        and "[[ ## answer ## ]]" in complaint["content"]
+    )
     assert replace(second, messages=first.messages) == first  # the same parameters and sample number
 
 
@@ -522,8 +582,17 @@ def test_a_repair_of_json_names_the_keys_and_what_was_wrong(tmp_path):
 
 def test_a_second_bad_answer_is_one_failure_with_both_details_and_no_third_request(tmp_path):
     failure, requests, _ = asked([BAD, "[[ ## reply ## ]]\nSo.", GOOD], made(), tmp_path)
-    assert isinstance(failure, Failure) and failure.reason == "parse" and len(requests) == 2 and len(set(failure.requests)) == 2
-    assert "header; after one repair:" in failure.detail and "field 'answer' is missing; found reply" in failure.detail and failure.raw == BAD
+    assert (
+        isinstance(failure, Failure)
+        and failure.reason == "parse"
+        and len(requests) == 2
+        and len(set(failure.requests)) == 2
+    )
+    assert (
+        "header; after one repair:" in failure.detail
+        and "field 'answer' is missing; found reply" in failure.detail
+        and failure.raw == BAD
+    )
 
 
 def test_a_prompt_that_allows_no_repair_is_asked_once(tmp_path):
@@ -539,7 +608,10 @@ def test_a_repair_that_gets_no_answer_raises_what_the_client_raised(tmp_path):
 def test_a_json_prompt_sends_its_schema_along_and_a_prompt_of_headers_none(tmp_path):
     prompt = made(format="json", sampling={"temperature": 0.0, "stop": ["###"]})
     _, (request,), _ = asked(['{"answer": "So."}'], prompt, tmp_path)
-    assert request.schema == prompt.json_schema and (request.sampling.temperature, request.sampling.stop) == (0.0, ("###",))
+    assert request.schema == prompt.json_schema and (request.sampling.temperature, request.sampling.stop) == (
+        0.0,
+        ("###",),
+    )
     _, (request,), _ = asked([GOOD], made(), tmp_path)
     assert request == Request(made().render(text="Why?"))
 

@@ -21,8 +21,27 @@ from tests.conftest import ROOT
 from workbench import records, store
 from workbench.errors import RecordError
 from workbench.records import (
-    KINDS, QA, Document, Failure, ImagePair, Instruction, Label, Passage, Persona, Preference, Provenance, Span, Step, Trace, Verdict,
-    by_id, content_hash, from_row, kept, one_kind, to_row,
+    KINDS,
+    QA,
+    Document,
+    Failure,
+    ImagePair,
+    Instruction,
+    Label,
+    Passage,
+    Persona,
+    Preference,
+    Provenance,
+    Span,
+    Step,
+    Trace,
+    Verdict,
+    by_id,
+    content_hash,
+    from_row,
+    kept,
+    one_kind,
+    to_row,
 )  # fmt: skip
 
 # --- records that Hypothesis makes; other tests import them
@@ -66,7 +85,9 @@ def of_kind(kind, text=TEXT):
         Trace: {"task": text, "tools": text, "steps": tuples(st.builds(Step, text, text, text, text)), "is_success": st.none() | st.booleans()},
         ImagePair: {"prompt": text, "chosen": text, "rejected": text},
     }[kind]  # fmt: skip
-    assert {f.name for f in dataclasses.fields(kind)} == {"id", "provenance", *fields}, f"{kind.__name__} has other fields: draw them here"
+    assert {f.name for f in dataclasses.fields(kind)} == {"id", "provenance", *fields}, (
+        f"{kind.__name__} has other fields: draw them here"
+    )
     return st.builds(kind, provenance=provenances(text), **fields)
 
 
@@ -87,7 +108,10 @@ SMALL = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(SMALL, SMALL)
 def test_two_ids_are_equal_exactly_when_kind_content_and_parents_are(one, other):
-    said = [(type(r), {f: getattr(r, f) for f in to_row(r) if f not in ("id", "provenance")}, r.provenance.parents) for r in (one, other)]
+    said = [
+        (type(r), {f: getattr(r, f) for f in to_row(r) if f not in ("id", "provenance")}, r.provenance.parents)
+        for r in (one, other)
+    ]
     assert (one.id == other.id) == (said[0] == said[1])
     assert len({one, replace(one), other}) == (1 if one == other else 2)
     # Chance rarely draws two of a kind, so the same content is also given another origin.
@@ -102,7 +126,9 @@ def test_each_field_but_the_provenance_changes_the_id(kind):
         for field in dataclasses.fields(kind):
             if field.name not in ("id", "provenance"):
                 value = getattr(other, field.name)
-                assert (replace(one, **{field.name: value}).id == one.id) == (value == getattr(one, field.name)), field.name
+                assert (replace(one, **{field.name: value}).id == one.id) == (value == getattr(one, field.name)), (
+                    field.name
+                )
         origin = replace(other.provenance, parents=one.provenance.parents)
         assert replace(one, provenance=origin).id == one.id
         assert replace(one, provenance=replace(origin, parents=(*origin.parents, "more"))).id != one.id
@@ -118,11 +144,20 @@ def test_an_id_is_the_first_96_bits_of_sha256_over_canonical_json_without_defaul
     assert Document("Grüße", path="a.md").id == expected("Document", {"text": "Grüße", "path": "a.md"}, [])
     assert Document("", title="", path="").id == expected("Document", {"text": ""}, [])
     span = {"": "Span", "document_id": "d", "start": 1, "end": 4}
-    row = QA("q?", None, None, Passage("pqr", Span("d", 1, 4)), is_answerable=False, provenance=Provenance("x", parents=("d", "p")))
+    row = QA(
+        "q?",
+        None,
+        None,
+        Passage("pqr", Span("d", 1, 4)),
+        is_answerable=False,
+        provenance=Provenance("x", parents=("d", "p")),
+    )
     passage = {"": "Passage", "text": "pqr", "span": span}
     content = {"question": "q?", "answer": None, "evidence": None, "passage": passage, "is_answerable": False}
     assert row.id == expected("QA", content, ["d", "p"])
-    assert Preference("p", "c", "r", 1, -0.0).id == expected("Preference", {"prompt": "p", "chosen": "c", "rejected": "r", "score_chosen": 1.0, "score_rejected": 0.0}, [])
+    assert Preference("p", "c", "r", 1, -0.0).id == expected(
+        "Preference", {"prompt": "p", "chosen": "c", "rejected": "r", "score_chosen": 1.0, "score_rejected": 0.0}, []
+    )
 
 
 def test_a_field_that_is_added_later_with_a_default_changes_no_id():
@@ -170,18 +205,42 @@ def test_a_content_hash_is_the_same_in_a_process_with_another_hash_seed():
     seen = set()
     for seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         seen.add(done.stdout)
     words = {"alpha", "beta", "gamma", "delta", "Grüße"}
-    value = {"words": words, "frozen": words, "path": "a/b", "array": [0, 1, 2], "one": 0.5, **{w: w for w in words}, "span": Span("d", 1, 2)}
+    value = {
+        "words": words,
+        "frozen": words,
+        "path": "a/b",
+        "array": [0, 1, 2],
+        "one": 0.5,
+        **{w: w for w in words},
+        "span": Span("d", 1, 2),
+    }
     assert seen == {f"{content_hash({**value, 'doc': Document('x').id})} {Document('Grüße').id}"}
 
 
 @pytest.mark.parametrize(
     "value",
     [object(), {"a": [object]}, {1, "a"}, b"bytes", 1j, lambda: 0, 2**80, "\ud800", "".join, ...],
-    ids=["object", "class", "mixed set", "bytes", "complex", "function", "wide integer", "half a surrogate pair", "method", "ellipsis"],
+    ids=[
+        "object",
+        "class",
+        "mixed set",
+        "bytes",
+        "complex",
+        "function",
+        "wide integer",
+        "half a surrogate pair",
+        "method",
+        "ellipsis",
+    ],
 )
 def test_what_has_no_content_is_refused_instead_of_hashed_by_its_address(value):
     with pytest.raises(RecordError, match=r"cannot hash a .*Use plain values or dataclasses"):
@@ -189,7 +248,23 @@ def test_what_has_no_content_is_refused_instead_of_hashed_by_its_address(value):
 
 
 def test_what_differs_in_content_differs_in_hash_though_it_looks_alike():
-    different = ["1", 1, 1.5, None, "", [], {}, [[]], "null", {"a": None}, ["a", None], Span("d", 1, 2), Span("d", 12, 2), Path("x"), True]
+    different = [
+        "1",
+        1,
+        1.5,
+        None,
+        "",
+        [],
+        {},
+        [[]],
+        "null",
+        {"a": None},
+        ["a", None],
+        Span("d", 1, 2),
+        Span("d", 12, 2),
+        Path("x"),
+        True,
+    ]
     assert len({content_hash(value) for value in different}) == len(different)
     assert content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
     assert content_hash(np.array([1, 2])) == content_hash([1, 2]) == content_hash((1, 2))
@@ -199,9 +274,14 @@ def test_what_differs_in_content_differs_in_hash_though_it_looks_alike():
 
 
 def test_a_provenance_of_unknown_operation_or_seed_kind_is_refused_and_told_the_known_ones():
-    with pytest.raises(RecordError, match=r"operation 'guessing' is not one of augmentation, prompting, reformation, distillation"):
+    with pytest.raises(
+        RecordError, match=r"operation 'guessing' is not one of augmentation, prompting, reformation, distillation"
+    ):
         Provenance("x", operation="guessing")
-    with pytest.raises(RecordError, match=r"seed kind 'dream' is not one of document, persona, paraphrase, keyword, instruction, evaluation"):
+    with pytest.raises(
+        RecordError,
+        match=r"seed kind 'dream' is not one of document, persona, paraphrase, keyword, instruction, evaluation",
+    ):
         Provenance("x", seed_kinds=("document", "dream"))
 
 
@@ -255,7 +335,9 @@ def test_nothing_is_not_the_empty_text_and_no_negatives_are_not_one(tmp_path):
     ]  # fmt: skip
     back = store.read(store.write(made, tmp_path / "qa.parquet"))
     assert back == made and len({record.id for record in back}) == 4
-    assert [record.answer for record in back] == [None, "", "", None] and [len(record.negatives) for record in back] == [0, 0, 1, 0]
+    assert [record.answer for record in back] == [None, "", "", None] and [
+        len(record.negatives) for record in back
+    ] == [0, 0, 1, 0]
     assert [record.evidence_span for record in back] == [None, None, None, Span("", 0, 0)]
 
 
@@ -283,7 +365,15 @@ def test_a_row_with_an_unknown_or_a_missing_field_is_refused_by_name():
     with pytest.raises(RecordError, match=r"a Document needs 'text'; this row has path"):
         from_row(Document, {"path": "x"})
     with pytest.raises(RecordError, match=r"a Span needs 'end'"):
-        from_row(QA, {"question": "", "answer": None, "evidence": None, "passage": {"text": "", "span": {"document_id": "d", "start": 0}}})
+        from_row(
+            QA,
+            {
+                "question": "",
+                "answer": None,
+                "evidence": None,
+                "passage": {"text": "", "span": {"document_id": "d", "start": 0}},
+            },
+        )
     with pytest.raises(RecordError, match=r"a Provenance has no field 'colour'"):
         from_row(Document, {"text": "x", "provenance": {"recipe": "given", "colour": "red"}})
     assert from_row(Document, {"text": "x"}) == Document("x")
@@ -294,7 +384,12 @@ def test_a_row_with_an_unknown_or_a_missing_field_is_refused_by_name():
 
 def test_kept_holds_each_record_without_a_failed_check_once_and_in_order():
     a, b, c = Label("a", "x"), Label("b", "x"), Label("c", "x")
-    verdicts = [Verdict(a.id, "one", True), Verdict(b.id, "one", True), Verdict(b.id, "two", False), Verdict("nobody", "one", False)]
+    verdicts = [
+        Verdict(a.id, "one", True),
+        Verdict(b.id, "one", True),
+        Verdict(b.id, "two", False),
+        Verdict("nobody", "one", False),
+    ]
     assert kept([c, a, b, a], verdicts) == [c, a]
     assert kept([c, a, b], []) == [c, a, b] and kept([], verdicts) == []
 
@@ -320,7 +415,9 @@ def test_several_kinds_or_none_are_refused_where_one_is_needed():
 class Page(HTMLParser):
     """What a browser makes of HTML: its texts, and `foreign`, the tags and attributes that no layout needs."""
 
-    LAYOUT = frozenset(["b", "br", "details", "div", "pre", "span", "summary", "table", "tbody", "td", "th", "thead", "tr"])
+    LAYOUT = frozenset(
+        ["b", "br", "details", "div", "pre", "span", "summary", "table", "tbody", "td", "th", "thead", "tr"]
+    )
 
     def __init__(self, text):
         super().__init__()
@@ -328,7 +425,11 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.foreign |= {name for name in (tag, *(f"{tag} {name}" for name, _ in attrs)) if name.removesuffix(" style") not in self.LAYOUT}
+        self.foreign |= {
+            name
+            for name in (tag, *(f"{tag} {name}" for name, _ in attrs))
+            if name.removesuffix(" style") not in self.LAYOUT
+        }
 
     def handle_data(self, data):
         self.text.append(data)
@@ -348,9 +449,24 @@ def test_a_card_shows_a_script_in_any_text_as_text(kind):
 
 
 def test_a_card_names_what_is_there_and_leaves_out_what_is_not():
-    page = "".join(Page(QA("Why?", None, None, Passage("Because.", Span("d", 0, 8)), is_answerable=False)._repr_html_()).text)
-    assert "Why?" in page and "Because." in page and "is answerable" in page and "persona" not in page and "None" not in page
-    with_persona = QA("Why?", "So.", "Because", Passage("Because.", Span("d", 0, 8)), persona="A baker", negatives=(Passage("No.", Span("d", 9, 12)),))
+    page = "".join(
+        Page(QA("Why?", None, None, Passage("Because.", Span("d", 0, 8)), is_answerable=False)._repr_html_()).text
+    )
+    assert (
+        "Why?" in page
+        and "Because." in page
+        and "is answerable" in page
+        and "persona" not in page
+        and "None" not in page
+    )
+    with_persona = QA(
+        "Why?",
+        "So.",
+        "Because",
+        Passage("Because.", Span("d", 0, 8)),
+        persona="A baker",
+        negatives=(Passage("No.", Span("d", 9, 12)),),
+    )
     page = "".join(Page(with_persona._repr_html_()).text)
     assert "A baker" in page and "1. No." in page and "from given" in page
 

@@ -72,14 +72,26 @@ def test_a_folder_gives_its_documents_in_depth_sorted_by_path_without_hidden_one
         "a.txt", "b/deep/er/UPPER.MD", "b/m.mdx", "b/no-end.markdown", "b/page.html", "b/paper.pdf", "bom.md", "letter.docx", "utf16.txt", "z.md",
     ]  # fmt: skip
     texts = {document.path: document.text for document in found}
-    assert texts["z.md"] == "# The last\n\nGrüße." and texts["utf16.txt"] == "sixteen bits" and texts["bom.md"] == "# With a mark"
+    assert (
+        texts["z.md"] == "# The last\n\nGrüße."
+        and texts["utf16.txt"] == "sixteen bits"
+        and texts["bom.md"] == "# With a mark"
+    )
     assert "A weir measures discharge." in texts["b/paper.pdf"] and "Dough rises slowly." in texts["letter.docx"]
     assert "**groundwater**" in texts["b/page.html"] and "alert" not in texts["b/page.html"]
 
 
 def test_what_cannot_be_read_is_skipped_by_name_with_a_reason_and_the_rest_is_read(folder):
     skipped = dict(store.documents(folder).skipped)
-    assert skipped.keys() == {"latin.txt", "zeros.txt", "empty.md", "blank.txt", "cut-paper.pdf", "cut-letter.docx", "fake.pdf"}
+    assert skipped.keys() == {
+        "latin.txt",
+        "zeros.txt",
+        "empty.md",
+        "blank.txt",
+        "cut-paper.pdf",
+        "cut-letter.docx",
+        "fake.pdf",
+    }
     assert "not UTF-8 (byte 2)" in skipped["latin.txt"] and "zero bytes" in skipped["zeros.txt"]
     assert skipped["empty.md"] == skipped["blank.txt"] == "it holds no text"
     for name in ("cut-letter.docx", "fake.pdf"):
@@ -165,13 +177,17 @@ def test_a_file_that_cannot_be_opened_is_skipped_with_the_systems_reason(tmp_pat
 def test_without_the_converter_the_error_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.html").write_text(HTML)
     monkeypatch.setitem(sys.modules, "markitdown", None)
-    with pytest.raises(MissingLibrary, match=r"'markitdown' is not installed.*pip install 'synthetic-data-workbench\[documents\]'"):
+    with pytest.raises(
+        MissingLibrary, match=r"'markitdown' is not installed.*pip install 'synthetic-data-workbench\[documents\]'"
+    ):
         store.documents(tmp_path)
 
 
 def test_a_table_with_a_text_column_is_documents_and_its_empty_rows_are_skipped_by_number(tmp_path):
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"text": ["one", None, float("nan"), "", " ", "two"], "title": ["T", None, "", "", "", None], "n": range(6)})
+    frame = pandas.DataFrame(
+        {"text": ["one", None, float("nan"), "", " ", "two"], "title": ["T", None, "", "", "", None], "n": range(6)}
+    )
     frame.to_parquet(tmp_path / "t.parquet")
     found = store.documents(tmp_path / "t.parquet")
     assert found == [Document("one", path="row 0", title="T"), Document("two", path="row 5")]
@@ -183,7 +199,7 @@ def test_a_table_with_a_text_column_is_documents_and_its_empty_rows_are_skipped_
 
 def test_a_table_without_a_text_column_names_the_columns_it_has(tmp_path):
     pq.write_table(pa.table({"body": ["x"], "url": ["y"]}), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="has no column 'text'; it has body, url. Rename"):
+    with pytest.raises(InputError, match=r"has no column 'text'; it has body, url. Rename"):
         store.documents(tmp_path / "t.parquet")
 
 
@@ -224,11 +240,15 @@ def test_two_kinds_have_no_common_table(tmp_path):
 @pytest.mark.parametrize("row", [Document(None), Document(3), Label("a", ["b"])], ids=["none", "number", "list"])
 def test_a_row_that_is_no_text_where_text_belongs_is_refused_and_leaves_no_file(row, tmp_path):
     with pytest.raises(StoreError, match=r"these (Document|Label) rows (do not fit the kind's schema|have no 'text')"):
-        store.write([Document("fine") if isinstance(row, Document) else Label("fine", "x"), row], tmp_path / "x.parquet")
+        store.write(
+            [Document("fine") if isinstance(row, Document) else Label("fine", "x"), row], tmp_path / "x.parquet"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(), MemoryError()], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "stop", [KeyboardInterrupt(), SystemExit(), MemoryError()], ids=lambda error: type(error).__name__
+)
 def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(stop, tmp_path, monkeypatch):
     path = store.write([Label("old", "x")], tmp_path / "labels.parquet")
 
@@ -270,7 +290,9 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_the_old_file_and_no_other(tmp
         return os.open(os.devnull, os.O_RDONLY), name
 
     monkeypatch.setattr(store.tempfile, "mkstemp", on_the_full_device)
-    with pytest.raises(StoreError, match=rf"cannot write {path}: .*(?i:no space left on device).*Free some space and run again"):
+    with pytest.raises(
+        StoreError, match=rf"cannot write {path}: .*(?i:no space left on device).*Free some space and run again"
+    ):
         store.write([Label("new " * 9_000, "x")], path)
     monkeypatch.undo()
     assert store.read(path) == [Label("old", "x")] and list(tmp_path.iterdir()) == [path]
@@ -294,7 +316,9 @@ def test_a_file_over_the_systems_limit_is_a_store_error_in_a_real_process(tmp_pa
         "except StoreError as error: print(error)\n"
         "assert store.read(path) == [Label('old', 'x')]"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "l.parquet")], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "l.parquet")], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0 and "cannot write" in done.stdout and "File too large" in done.stdout, done
     assert [path.name for path in tmp_path.iterdir()] == ["l.parquet"]
 
@@ -310,7 +334,7 @@ def test_a_file_that_was_cut_off_anywhere_is_a_store_error(tmp_path):
     whole = path.read_bytes()
     for length in [0, 1, 4, 8, *range(9, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(StoreError, match="is no whole Parquet file: .*copy it again"):
+        with pytest.raises(StoreError, match=r"is no whole Parquet file: .*copy it again"):
             store.read(path)
     for middle in (b"x" * 300, os.urandom(300)):
         path.write_bytes(middle)
@@ -319,12 +343,14 @@ def test_a_file_that_was_cut_off_anywhere_is_a_store_error(tmp_path):
 
 
 def test_a_file_that_is_missing_or_a_folder_or_of_no_kind_is_a_store_error_with_the_next_move(tmp_path):
-    with pytest.raises(StoreError, match="there is no file .*run what makes it first"):
+    with pytest.raises(StoreError, match=r"there is no file .*run what makes it first"):
         store.read(tmp_path / "none.parquet")
     with pytest.raises(StoreError, match="no whole Parquet file"):
         store.read(tmp_path)
     pq.write_table(pa.table({"a": [1], "b": [2]}), tmp_path / "foreign.parquet")
-    with pytest.raises(StoreError, match=r"names no record kind; it has the columns a, b\. Read it with store\.read_table\(\)"):
+    with pytest.raises(
+        StoreError, match=r"names no record kind; it has the columns a, b\. Read it with store\.read_table\(\)"
+    ):
         store.read(tmp_path / "foreign.parquet")
     assert store.read_table(tmp_path / "foreign.parquet").to_pylist() == [{"a": 1, "b": 2}]
 
@@ -346,16 +372,29 @@ SCORED = [Preference("p", "c", "r", 0.5, 0.25), Preference("q", "c", "r", None, 
 def test_a_query_reads_records_arrow_tables_data_frames_files_and_other_rows(tmp_path):
     records = [Label("a", "x"), Label("b", "y")]
     path = store.write(records, tmp_path / "l.parquet")
-    tables = [records, tuple(records), store.table(records), path, str(path), store.query("SELECT * FROM t", t=records), iter(records)]
+    tables = [
+        records,
+        tuple(records),
+        store.table(records),
+        path,
+        str(path),
+        store.query("SELECT * FROM t", t=records),
+        iter(records),
+    ]
     pandas = pytest.importorskip("pandas")
-    tables += [pandas.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}), pa.table({"text": ["a", "b"], "label": ["x", "y"]})]
+    tables += [
+        pandas.DataFrame({"text": ["a", "b"], "label": ["x", "y"]}),
+        pa.table({"text": ["a", "b"], "label": ["x", "y"]}),
+    ]
     for table in tables:
         assert store.query("SELECT text FROM t WHERE label = 'y'", t=table).to_pylist() == [{"text": "b"}]
 
 
 def test_a_run_is_a_table_of_its_records(tmp_path):
     run = runner.run(tasks.make, tasks.tasks(5), client=Scripted(tasks.echo), out=tmp_path)
-    found = store.query("SELECT r.instruction, l.label FROM run r JOIN l ON r.output = l.text", run=run, l=[Label("TEXT 3", "mine")])
+    found = store.query(
+        "SELECT r.instruction, l.label FROM run r JOIN l ON r.output = l.text", run=run, l=[Label("TEXT 3", "mine")]
+    )
     assert found.to_pylist() == [{"instruction": "text 3", "label": "mine"}]
 
 
@@ -364,7 +403,9 @@ def test_values_go_in_as_parameters_and_stay_values():
     t = [Label(evil, "yes"), Label("a", "no")]
     assert store.query("SELECT label FROM t WHERE text = ?", [evil], t=t)["label"] == ["yes"]
     assert store.query("SELECT label FROM t WHERE text = $text", {"text": evil}, t=t)["label"] == ["yes"]
-    assert store.query("SELECT $a AS a, $b AS b, $c AS c", {"a": None, "b": [1, 2], "c": "é\u2028"}).to_pylist() == [{"a": None, "b": [1, 2], "c": "é\u2028"}]
+    assert store.query("SELECT $a AS a, $b AS b, $c AS c", {"a": None, "b": [1, 2], "c": "é\u2028"}).to_pylist() == [
+        {"a": None, "b": [1, 2], "c": "é\u2028"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -378,7 +419,10 @@ def test_a_query_that_is_wrong_says_what_tables_and_columns_there_are(sql, param
     with pytest.raises(StoreError) as caught:
         store.query(sql, parameters, scores=SCORED, labels=[Label("a", "x")])
     said = str(caught.value)
-    assert "There are: scores(id, prompt, chosen, rejected, score_chosen, score_rejected, provenance); labels(id, text, label, provenance)." in said
+    assert (
+        "There are: scores(id, prompt, chosen, rejected, score_chosen, score_rejected, provenance); labels(id, text, label, provenance)."
+        in said
+    )
     assert "Error" in said.splitlines()[0]
     with pytest.raises(StoreError, match="There are: no tables"):
         store.query("SELECT * FROM nowhere")
@@ -405,7 +449,12 @@ def test_sql_reads_and_writes_no_file_and_no_address(sql, tmp_path):
     (tmp_path / "there.csv").write_text("secret\n42\n")
     store.write([Label("secret", "x")], tmp_path / "table.parquet")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    names = {"there": tmp_path / "there.csv", "table": tmp_path / "table.parquet", "new": tmp_path / "new", "folder": tmp_path}
+    names = {
+        "there": tmp_path / "there.csv",
+        "table": tmp_path / "table.parquet",
+        "new": tmp_path / "new",
+        "folder": tmp_path,
+    }
     with pytest.raises(StoreError) as caught:
         store.query(sql.format(**names), t=[Label("a", "x")])
     assert "secret" not in str(caught.value)
@@ -422,7 +471,10 @@ def test_sql_sees_no_variable_of_python():
 
 @pytest.mark.parametrize("value", [3, None, object(), ["text"], [{"a": 1}], {"a": [1]}, "nowhere.parquet"], ids=repr)
 def test_what_is_no_table_is_refused_in_words(value):
-    with pytest.raises(StoreError, match=r"no table\. Give records, an Arrow table, a data frame or a Parquet path|there is no file nowhere"):
+    with pytest.raises(
+        StoreError,
+        match=r"no table\. Give records, an Arrow table, a data frame or a Parquet path|there is no file nowhere",
+    ):
         store.query("SELECT 1", t=value)
 
 
@@ -438,7 +490,11 @@ def test_a_query_leaves_nothing_behind_for_the_next():
 
 
 def test_columns_of_one_name_are_kept_apart():
-    found = store.query("SELECT a.label, b.label, b.label AS label_1, a.label FROM a JOIN b USING (text)", a=[Label("t", "x")], b=[Label("t", "y")])
+    found = store.query(
+        "SELECT a.label, b.label, b.label AS label_1, a.label FROM a JOIN b USING (text)",
+        a=[Label("t", "x")],
+        b=[Label("t", "y")],
+    )
     assert found.columns == ["label", "label_1", "label_1_1", "label_2"]
     assert found.to_pylist() == [{"label": "x", "label_1": "y", "label_1_1": "y", "label_2": "x"}]
     assert repr(found).splitlines()[2].split() == ["x", "y", "y", "x"]
@@ -456,7 +512,10 @@ def test_rows_know_their_columns_and_turn_into_what_people_use():
 
 
 def test_rows_print_as_a_table_with_numbers_to_the_right_and_say_how_many_there_are():
-    assert repr(store.query("SELECT * FROM (VALUES ('a', 1000), ('bcd', 20)) AS t(word, n)")) == "word      n\n----  -----\na     1,000\nbcd      20"
+    assert (
+        repr(store.query("SELECT * FROM (VALUES ('a', 1000), ('bcd', 20)) AS t(word, n)"))
+        == "word      n\n----  -----\na     1,000\nbcd      20"
+    )
     long = store.query("SELECT range AS n FROM range(50)")
     assert repr(long).endswith("(20 of 50 rows)") and len(repr(long).splitlines()) == 23
     assert repr(store.query("SELECT 1 AS a WHERE false")) == "a\n-"
@@ -466,5 +525,10 @@ def test_rows_show_what_a_model_wrote_as_text():
     evil = "<script>alert(1)</script>\n| <img src=x onerror=alert(1)>"
     rows = Rows(pa.table({"<b>column</b>": [evil] * 25}))
     page = Page(rows._repr_html_())
-    assert not page.foreign and page.text.count(evil) == 20 and "<b>column</b>" in page.text and "20 of 25 rows" in page.text
+    assert (
+        not page.foreign
+        and page.text.count(evil) == 20
+        and "<b>column</b>" in page.text
+        and "20 of 25 rows" in page.text
+    )
     assert "\n| <img" not in repr(rows)  # one row, one line

@@ -59,11 +59,12 @@ def _headings(document: Document) -> list[tuple[int, int, str]]:
     from markdown_it import MarkdownIt
 
     line_starts = [0, *(match.end() for match in re.finditer("\r\n?|\n", document.text))]
+    front = re.match(r"---\r?\n.*?\n---[ \t]*\r?\n", document.text, re.DOTALL)  # its last line would make it a heading
     tokens = MarkdownIt("commonmark").disable(["emphasis", "link", "image", "autolink", "html_inline"]).parse(document.text)
     return [
         (line_starts[token.map[0]], int(token.tag[1]), _plain_heading(tokens[at + 1].content))
         for at, token in enumerate(tokens)
-        if token.type == "heading_open" and token.map
+        if token.type == "heading_open" and token.map and not (front and line_starts[token.map[0]] < front.end())
     ]
 
 

@@ -12,6 +12,7 @@ import html
 import json
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,7 +57,8 @@ class Share:
         """The 95% interval of Wilson 1927, (low, high)."""
         share, z2 = self.value, _Z**2 / self.n
         middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
-        return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+        # At the ends it is exact, and floating point is not.
+        return (middle - half) / (1 + z2) if self.hits else 0.0, (middle + half) / (1 + z2) if self.hits < self.n else 1.0
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -177,12 +179,10 @@ def repeats(kills: Sequence[Any], *, of: Any) -> Any:
     """Return requests repeated after each kill against the most that could be under way, which is the bound.
 
     `kills` have `concurrency` and `repeated`; equal points are drawn as one, larger, with how many there are."""
-    import collections
-
-    points = collections.Counter((kill.concurrency, kill.repeated) for kill in kills)
+    points = Counter((kill.concurrency, kill.repeated) for kill in kills)
     most, top = max(kill.concurrency for kill in kills), max(kill.repeated for kill in kills)
     above = sum(kill.repeated > kill.concurrency for kill in kills)
-    held = "never more than were allowed under way" if not above else f"{above:,} times more than were allowed under way"
+    held = "never more than were allowed under way" if not above else f"{above:,} of them more than were allowed under way"
     title = f"{len(kills):,} kills: {min(kill.repeated for kill in kills):,} to {top:,} requests sent twice, {held}"
     places = sorted(points)
     end = 1.12 * max(most, top)

@@ -285,7 +285,7 @@ class Bench:
         if _predict(found, kill_rows) > SKIP_S:
             kill_rows = min(sizes)
         found["kill"] = _attempt(self.repeated, tool, kill_rows)
-        found["load"] = round(os.getloadavg()[1], 2)
+        found["load"] = round(os.getloadavg()[0], 2)
         return found
 
     def ours(self) -> dict:

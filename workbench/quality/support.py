@@ -50,8 +50,8 @@ def traced(records: Sequence[Record], *, among: Iterable[Record], ledger: Ledger
     """Return a verdict per distinct id: whether the whole ancestry that a record's provenance names is there and agrees.
 
     Reasons: no_request (a made record names none), not_in_ledger, another_model (the ledger has another answer's model),
-    span (a passage, a quotation or the source is not at its characters), not_asked (no request of the record holds its
-    source's text), not_answered (the ledger's answers do not hold what the record says; QA and Persona), no_parent, and
+    span (a passage or a quotation is not at its characters, or the source is not the passage), not_asked (no request
+    of the record holds its source's text), not_answered (the ledger's answers do not hold what the record says; QA and Persona), no_parent, and
     parent (one fails by itself). `among` holds the parents. Detail says what; no score.
 
     A given record (a document, say) has no ancestry and passes. Records of several kinds may be mixed."""
@@ -88,6 +88,8 @@ def _faults(record: Record, known: dict[str, Record], ledger: Ledger, found: dic
             yield None, "no_parent", f"document {span.document_id}"
         elif document.text[span.start : span.end] != text:
             yield None, "span", f"characters {span.start:,} to {span.end:,} of {document.path} are not {quoted(text)}"
+    if isinstance(record, QA) and origin.source not in (None, record.passage.span):
+        yield None, "span", f"the source is at {origin.source}, the passage at {record.passage.span}"
     source = known.get(origin.source.document_id) if origin.source else None
     if origin.source and isinstance(source, Document):
         taken = source.text[origin.source.start : origin.source.end]
