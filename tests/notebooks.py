@@ -20,7 +20,9 @@ LIMIT_SECONDS = 240
 QUIET = {"TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def execute(path: Path, parameters: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Any:
+def execute(
+    path: Path, parameters: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> Any:
     """Return the notebook as it is after a clean run, with `parameters` set after the cell that is tagged so.
 
     Raises CellExecutionError with the cell and its traceback, KeyError for a parameter that the notebook does not have."""

@@ -47,7 +47,9 @@ def texts(path):
 
 
 def test_there_are_notebooks():
-    assert {"00_start_here", "01_provenance", "05_rag_questions", "11_durable_runs"} <= {path.stem for path in NOTEBOOKS}
+    assert {"00_start_here", "01_provenance", "05_rag_questions", "11_durable_runs"} <= {
+        path.stem for path in NOTEBOOKS
+    }
 
 
 # --- they run ---------------------------------------------------------------------------------------------------------
@@ -109,7 +111,9 @@ def test_no_output_is_an_error_or_a_warning_or_a_progress_bar(path):
 def test_no_path_of_a_machine_and_no_widget_state(path):
     for text in texts(path):
         assert str(ROOT) not in text
-        assert not re.search(r"(?<![\w./:])/(?:home|root|tmp|usr|var|opt|mnt|work|private|Users)/|[A-Z]:\\\\", text), text[:500]
+        assert not re.search(r"(?<![\w./:])/(?:home|root|tmp|usr|var|opt|mnt|work|private|Users)/|[A-Z]:\\\\", text), (
+            text[:500]
+        )
     assert "widgets" not in read(path).metadata
     assert not any("application/vnd.jupyter.widget-view+json" in bundle for bundle in bundles(path))
 
@@ -121,15 +125,23 @@ def test_it_is_small_and_its_cells_are_short_and_define_nothing(path):
     for cell in code_cells(path):
         assert len(cell.source.splitlines()) <= 15, cell.source
         nodes = list(ast.walk(ast.parse(cell.source)))  # magics and ! do not parse
-        assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)], cell.source
-        assert not [node for node in nodes if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)], cell.source
+        assert not [
+            node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        ], cell.source
+        assert not [node for node in nodes if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)], (
+            cell.source
+        )
         assert "sys.path" not in cell.source
 
 
 @every
 def test_one_cell_is_tagged_parameters_and_names_size_client_and_seed(path):
     (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
-    names = [node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = [
+        node.id
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
     assert "seed" in names and {"client", "clients"} & set(names) and len(names) >= 3
 
 

@@ -23,7 +23,9 @@ Point = namedtuple("Point", "concurrency repeated")
 def scripted_run(tmp_path_factory):
     """Nine tasks, of which two fail: one unreadable, one refused."""
     replies = {2: "no header", 5: "no header"}
-    client = llm.Scripted(lambda request: replies.get(int(request.messages[-1]["content"].split()[2]), tasks.answer("x")))
+    client = llm.Scripted(
+        lambda request: replies.get(int(request.messages[-1]["content"].split()[2]), tasks.answer("x"))
+    )
     return runner.run(tasks.make, tasks.tasks(9), client=client, out=tmp_path_factory.mktemp("scripted"))
 
 
@@ -58,7 +60,9 @@ def test_wilson_by_hand_for_one_of_ten():
     # z = 1.96: (0.1 + 0.19208 +- 1.96 sqrt(0.009 + 0.0096040)) / 1.38416
     low, high = Share("rows", 1, 10).interval
     half = 1.96 * math.sqrt(0.1 * 0.9 / 10 + 1.96**2 / 400)
-    assert (low, high) == pytest.approx(((0.1 + 1.96**2 / 20 - half) / (1 + 1.96**2 / 10), (0.1 + 1.96**2 / 20 + half) / (1 + 1.96**2 / 10)), abs=1e-4)
+    assert (low, high) == pytest.approx(
+        ((0.1 + 1.96**2 / 20 - half) / (1 + 1.96**2 / 10), (0.1 + 1.96**2 / 20 + half) / (1 + 1.96**2 / 10)), abs=1e-4
+    )
     assert (round(low, 3), round(high, 3)) == (0.018, 0.404)
 
 
@@ -80,7 +84,15 @@ def test_a_share_of_outcomes_and_its_text():
 
 
 def test_a_share_is_said_to_be_all_or_nothing_only_where_it_is():
-    assert [plots.percent(share) for share in (0, 1, 0.5, 0.996, 0.004, 0.99999, 0.00001)] == ["0%", "100%", "50%", "99.6%", "0.4%", ">99.9%", "<0.1%"]
+    assert [plots.percent(share) for share in (0, 1, 0.5, 0.996, 0.004, 0.99999, 0.00001)] == [
+        "0%",
+        "100%",
+        "50%",
+        "99.6%",
+        "0.4%",
+        ">99.9%",
+        "<0.1%",
+    ]
 
 
 def test_scores_leave_out_what_has_no_score_and_count_what_reaches_a_bound():
@@ -114,7 +126,12 @@ def test_losses_are_grey_and_totals_are_not(scripted_run):
 
 
 def test_a_waterfall_of_other_numbers_has_another_title():
-    steps = [FunnelStep("tasks asked", 1000, "total"), FunnelStep("records made", 1000, "total"), FunnelStep("rows: beyond_rows_asked", 100, "loss"), FunnelStep("records kept", 900, "total")]
+    steps = [
+        FunnelStep("tasks asked", 1000, "total"),
+        FunnelStep("records made", 1000, "total"),
+        FunnelStep("rows: beyond_rows_asked", 100, "loss"),
+        FunnelStep("records kept", 900, "total"),
+    ]
     assert plots.waterfall(steps).layout.title.text == "900 records kept of 1,000 tasks asked; nothing was lost"
     steps.insert(1, FunnelStep("names_passage: names_passage", 7, "loss"))
     assert "largest loss names_passage (7)" in plots.waterfall(steps).layout.title.text
@@ -151,7 +168,9 @@ def test_a_title_of_many_arms_gives_their_range():
 
 
 def test_the_spread_counts_every_score_in_its_bin():
-    figure = plots.spread([Scores("rows", [0, 0.04, 0.05, 0.3, 1, 1, None]), Scores("control", [0.2], True)], what="support", of=None)
+    figure = plots.spread(
+        [Scores("rows", [0, 0.04, 0.05, 0.3, 1, 1, None]), Scores("control", [0.2], True)], what="support", of=None
+    )
     heights = [-height for height in figure.data[0].y]
     assert [round(height / 0.36) for height in heights] == [2, 1, 0, 0, 0, 0, 1, *[0] * 12, 2]
     assert figure.layout.title.text == "Mean support: rows 0.40; control 0.20"
@@ -180,14 +199,25 @@ def test_what_the_offline_rules_made_says_so_in_every_plot(offline_run, scripted
 
 
 def test_one_offline_run_or_row_among_many_is_enough(offline_run, scripted_run):
-    model, rules = tasks.Instruction("x", provenance=Provenance("r", model="a-model")), tasks.Instruction("y", provenance=Provenance("r", model="offline-rules@1/weak"))
+    model, rules = (
+        tasks.Instruction("x", provenance=Provenance("r", model="a-model")),
+        tasks.Instruction("y", provenance=Provenance("r", model="offline-rules@1/weak")),
+    )
     for of in ([scripted_run, offline_run], {"a": offline_run}.values(), [model, rules]):
         assert plots.OFFLINE_NOTE in notes(plots.proportions(ARMS, what="x", of=of))
     for of in (None, [], [model], [scripted_run]):
         assert plots.OFFLINE_NOTE not in notes(plots.proportions(ARMS, what="x", of=of))
 
 
-HOSTILE = ["<b>bold</b>", "<a href='https://example.org'>x</a>", "<br>", "$\\alpha$ and $x$", "%{y} %{customdata}", "&lt;b&gt;", "<script>alert(1)</script>"]
+HOSTILE = [
+    "<b>bold</b>",
+    "<a href='https://example.org'>x</a>",
+    "<br>",
+    "$\\alpha$ and $x$",
+    "%{y} %{customdata}",
+    "&lt;b&gt;",
+    "<script>alert(1)</script>",
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -201,12 +231,20 @@ def test_markup_in_labels_is_inert(text):
     for figure in figures:
         for drawn in shown(figure):
             assert "$" not in drawn and "%{" not in drawn
-            assert not re.search(r"<(?!br>)", drawn.replace("<br>", "", drawn.count("<br>") if drawn == figure.layout.title.text else 0))
-        assert any("&lt;" in drawn or "&#36;" in drawn or "&#123;" in drawn or "&amp;" in drawn for drawn in shown(figure))
+            assert not re.search(
+                r"<(?!br>)", drawn.replace("<br>", "", drawn.count("<br>") if drawn == figure.layout.title.text else 0)
+            )
+        assert any(
+            "&lt;" in drawn or "&#36;" in drawn or "&#123;" in drawn or "&amp;" in drawn for drawn in shown(figure)
+        )
 
 
 def test_paper_is_transparent_and_axes_have_units():
-    for figure in (plots.proportions(ARMS, what="x", of=None), plots.spread([Scores("rows", [0.5])], what="x", of=None), plots.repeats([Point(1, 1)], of=None)):
+    for figure in (
+        plots.proportions(ARMS, what="x", of=None),
+        plots.spread([Scores("rows", [0.5])], what="x", of=None),
+        plots.repeats([Point(1, 1)], of=None),
+    ):
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
         assert figure.layout.xaxis.title.text and not figure.layout.showlegend
 

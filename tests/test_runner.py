@@ -12,7 +12,7 @@ import pytest
 from tests import tasks
 from workbench import llm, runner, store
 from workbench.errors import CallFailed, RunError
-from workbench.llm import Price, Scripted
+from workbench.llm import Scripted
 from workbench.records import Failure, Instruction, Verdict
 from workbench.runner import Options, Plan
 
@@ -214,21 +214,6 @@ def test_an_error_in_the_plan_is_raised_and_what_finished_is_kept(tmp_path):
 def test_a_task_that_cannot_be_hashed_is_refused(tmp_path):
     with pytest.raises(Exception, match="cannot hash"):
         runner.run(tasks.make, [object()], client=Scripted([]), out=tmp_path)
-
-
-def test_an_estimate_has_an_interval_that_holds_the_truth_and_its_pilot_is_not_paid_twice(tmp_path):
-    client = Scripted(lambda request: tasks.answer("word " * (1 + int(request.messages[-1]["content"].split()[2]) * 7 % 20)), price=Price(1.0, 10.0))
-    ledger = llm.Ledger(client, tmp_path / "l.sqlite")
-    made = tasks.tasks(300)
-    guess = runner.estimate(tasks.make, Plan(lambda: iter(made), total=300), client=ledger, out=tmp_path / "pilot", pilot=40)
-    assert len(client.requests) == 40
-    run = runner.run(tasks.make, made, client=ledger, out=tmp_path / "out")
-    assert len(client.requests) == 300
-    low, middle, high = guess.cost
-    assert low < middle < high
-    assert 0.8 * low < ledger.spent()["cost"] < 1.2 * high
-    assert run.spent["requests"] == 260
-    assert guess.for_rows(600).tokens[1] == pytest.approx(2 * guess.tokens[1])
 
 
 def test_explain_leads_from_a_row_to_its_document_and_its_request(tmp_path, bundled):

@@ -3,8 +3,8 @@
 import pytest
 
 from tests import tasks
-from workbench import stages
-from workbench.llm import Budget, Ledger, Scripted
+from workbench import runner, stages
+from workbench.llm import Budget, Ledger, Price, Scripted
 from workbench.quality import dedup
 from workbench.records import Verdict
 from workbench.runner import Plan
@@ -100,3 +100,18 @@ def test_asking_for_fewer_rows_later_leaves_no_old_mark(tmp_path):
 
 def test_stage_sizes_are_ten_a_hundred_and_the_rest():
     assert stages.STAGES == (10, 100)
+
+
+def test_an_estimate_has_an_interval_that_holds_the_truth_and_its_pilot_is_not_paid_twice(tmp_path):
+    client = Scripted(lambda request: tasks.answer("word " * (1 + int(request.messages[-1]["content"].split()[2]) * 7 % 20)), price=Price(1.0, 10.0))
+    ledger = Ledger(client, tmp_path / "l.sqlite")
+    made = tasks.tasks(300)
+    guess = stages.estimate(tasks.make, Plan(lambda: iter(made), total=300), client=ledger, out=tmp_path / "pilot", pilot=40)
+    assert len(client.requests) == 40
+    run = runner.run(tasks.make, made, client=ledger, out=tmp_path / "out")
+    assert len(client.requests) == 300
+    low, middle, high = guess.cost
+    assert low < middle < high
+    assert 0.8 * low < ledger.spent()["cost"] < 1.2 * high
+    assert run.spent["requests"] == 260
+    assert guess.for_rows(600).tokens[1] == pytest.approx(2 * guess.tokens[1])

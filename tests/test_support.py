@@ -68,10 +68,16 @@ def moved(span, by=1):
 
 
 FALSIFIED = {
-    "span of the passage": (lambda row: replace(row, passage=replace(row.passage, span=moved(row.passage.span))), "span"),
+    "span of the passage": (
+        lambda row: replace(row, passage=replace(row.passage, span=moved(row.passage.span))),
+        "span",
+    ),
     "span of the evidence": (lambda row: replace(row, evidence_span=moved(row.evidence_span, -1)), "span"),
     "text of the evidence": (lambda row: replace(row, evidence=row.evidence + " too"), "span"),
-    "span of a negative": (lambda row: replace(row, negatives=(replace(row.negatives[0], span=moved(row.negatives[0].span)),)), "span"),
+    "span of a negative": (
+        lambda row: replace(row, negatives=(replace(row.negatives[0], span=moved(row.negatives[0].span)),)),
+        "span",
+    ),
     "a document that is not there": (lambda row: replace(row, passage=Passage("x", Span("f" * 24, 0, 1))), "no_parent"),
     "question": (lambda row: replace(row, question=row.question + " Really?"), "not_answered"),
     "answer": (lambda row: replace(row, answer="Forty-two, of course."), "not_answered"),
@@ -91,7 +97,11 @@ def origin(row, **changes):
 def test_a_falsified_row_fails_for_its_reason(made, what):
     data, known, ledger = made
     falsify, reason = FALSIFIED[what]
-    row = next(row for row in data.records if row.is_answerable and row.passage.span.start > 1 and row.evidence_span.start > 1 and row.negatives)
+    row = next(
+        row
+        for row in data.records
+        if row.is_answerable and row.passage.span.start > 1 and row.evidence_span.start > 1 and row.negatives
+    )
     assert reasons([falsify(row)], known, ledger) == {reason: 1}
 
 
@@ -128,7 +138,9 @@ def test_a_row_without_its_parents_at_hand_is_not_passed(made):
 def test_records_of_several_kinds_get_one_verdict_an_id_and_given_ones_pass(tmp_path):
     ledger = llm.Ledger(llm.Offline(), tmp_path / "ledger.sqlite")
     given = Instruction("Sort these.")
-    verdicts = support.traced([given, given, Persona("A baker.", provenance=Provenance("persona", model="m"))], among=[], ledger=ledger)
+    verdicts = support.traced(
+        [given, given, Persona("A baker.", provenance=Provenance("persona", model="m"))], among=[], ledger=ledger
+    )
     assert [(v.passed, v.reason, v.check) for v in verdicts] == [(True, "", "traced"), (False, "no_request", "traced")]
     assert len(support.traced([], among=[], ledger=ledger)) == 0
 

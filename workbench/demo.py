@@ -43,7 +43,9 @@ class Job:
     def run(self, out: str | os.PathLike[str]) -> runner.Run:
         """Return the run in the folder `out`, begun or gone on with."""
         sampling = llm.Sampling(temperature=self.temperature)
-        client = llm.OpenAI(self.url, self.model, api_key_env="", sampling=sampling)  # a demonstration takes no key along
+        client = llm.OpenAI(
+            self.url, self.model, api_key_env="", sampling=sampling
+        )  # a demonstration takes no key along
         plan = rag_qa.plan(store.documents(self.documents), seed=self.seed).first(self.tasks)
         options = runner.Options(concurrency=self.concurrency, shard_tasks=16, progress=False)
         try:
@@ -144,7 +146,9 @@ class Server:
             answer = await self.client.complete(llm.Request(tuple(asked["messages"])))
             choice = {"index": 0, "message": {"role": "assistant", "content": answer.text}, "finish_reason": "stop"}
             usage = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
-            return web.json_response({"object": "chat.completion", "model": answer.model, "choices": [choice], "usage": usage})
+            return web.json_response(
+                {"object": "chat.completion", "model": answer.model, "choices": [choice], "usage": usage}
+            )
         finally:
             self.under_way -= 1
 
@@ -154,10 +158,14 @@ def kill(job: Job, server: Server, out: str | os.PathLike[str], *, after: int) -
 
     Raises RunError when the run ends before."""
     begin = len(server.received)
-    child = subprocess.Popen([sys.executable, "-m", "workbench.demo", json.dumps(asdict(job)), str(out)], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "workbench.demo", json.dumps(asdict(job)), str(out)], stderr=subprocess.PIPE, text=True
+    )
     while len(server.received) < begin + after:
         if child.poll() is not None:
-            raise RunError(f"the run ended after {len(server.received) - begin} requests, before the kill. Kill it earlier. {(child.communicate()[1] or '')[-500:]}")
+            raise RunError(
+                f"the run ended after {len(server.received) - begin} requests, before the kill. Kill it earlier. {(child.communicate()[1] or '')[-500:]}"
+            )
         time.sleep(0.001)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()

@@ -103,12 +103,12 @@ def estimate(
     client: Client,
     settings: Settings = Settings(),  # noqa: B008  frozen
     budget: Budget | None = None,
-) -> runner.Estimate:
+) -> stages.Estimate:
     """Return what from_documents() with the same arguments will take, from a pilot of 20 tasks.
 
     The pilot's answers are in the ledger, so they are not paid for twice."""
     job = _Job(path, Path(out), client, settings, budget)
-    guess = runner.estimate(rag_qa.make, job.plan(), client=job.ledger, out=job.out / "pilot", budget=budget)
+    guess = stages.estimate(rag_qa.make, job.plan(), client=job.ledger, out=job.out / "pilot", budget=budget)
     return guess if settings.rows is None else guess.for_rows(settings.rows)
 
 

@@ -40,7 +40,9 @@ class Share:
 
     def __post_init__(self):
         if not 0 <= self.hits <= self.n or self.n == 0:
-            raise InputError(f"{self.label}: {self.hits} of {self.n} is no share. Leave out arms without rows, and say so.")
+            raise InputError(
+                f"{self.label}: {self.hits} of {self.n} is no share. Leave out arms without rows, and say so."
+            )
 
     @classmethod
     def of(cls, label: str, outcomes: Iterable[bool], is_control: bool = False) -> "Share":
@@ -58,7 +60,9 @@ class Share:
         share, z2 = self.value, _Z**2 / self.n
         middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
         # At the ends it is exact, and floating point is not.
-        return (middle - half) / (1 + z2) if self.hits else 0.0, (middle + half) / (1 + z2) if self.hits < self.n else 1.0
+        return (middle - half) / (1 + z2) if self.hits else 0.0, (middle + half) / (
+            1 + z2
+        ) if self.hits < self.n else 1.0
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -106,7 +110,15 @@ class Scores:
 def percent(share: float) -> str:
     """Return a share as text: 12%, 99.6%; 0% and 100% only where that is exact."""
     text = f"{share:.0%}"
-    return text if text not in ("0%", "100%") or share in (0, 1) else f"{share:.1%}" if 0.0005 <= share <= 0.9995 else "<0.1%" if share < 0.5 else ">99.9%"
+    return (
+        text
+        if text not in ("0%", "100%") or share in (0, 1)
+        else f"{share:.1%}"
+        if 0.0005 <= share <= 0.9995
+        else "<0.1%"
+        if share < 0.5
+        else ">99.9%"
+    )
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
@@ -119,9 +131,15 @@ def waterfall(steps: Run | Sequence[FunnelStep], *, of: Any = None) -> Any:
     if not (totals := [step for step in steps if step.kind == "total"]):
         raise InputError("a waterfall needs a total to begin with. Give a run, or its funnel().")
     asked, last, whole = totals[0], totals[-1], max(step.count for step in steps)
-    losses = [step for step in steps if step.kind == "loss" and not step.label.startswith("rows:")]  # too many is no loss
+    losses = [
+        step for step in steps if step.kind == "loss" and not step.label.startswith("rows:")
+    ]  # too many is no loss
     worst = max(losses, key=lambda step: step.count, default=None)
-    lost = f"largest loss {_reason(worst.label.removeprefix('failed: '))} ({worst.count:,})" if worst else "nothing was lost"
+    lost = (
+        f"largest loss {_reason(worst.label.removeprefix('failed: '))} ({worst.count:,})"
+        if worst
+        else "nothing was lost"
+    )
     starts, left = [], 0
     for step in steps:
         left = step.count if step.kind == "total" else left - step.count
@@ -130,7 +148,10 @@ def waterfall(steps: Run | Sequence[FunnelStep], *, of: Any = None) -> Any:
         "type": "bar", "orientation": "h", "base": starts, "x": [step.count for step in steps], "y": list(range(len(steps))), "width": 0.7,
         "marker": {"color": [ACCENT if step.kind == "total" else GREY for step in steps]}, "hoverinfo": "skip",
     }  # fmt: skip
-    shown = [f"{step.count:,}" if step.kind == "total" else f"−{step.count:,} ({percent(step.count / whole)})" for step in steps]
+    shown = [
+        f"{step.count:,}" if step.kind == "total" else f"−{step.count:,} ({percent(step.count / whole)})"
+        for step in steps
+    ]
     ends = [start + step.count for start, step in zip(starts, steps, strict=True)]
     title = f"{last.count:,} {last.label} of {asked.count:,} {asked.label}; {lost}"
     axis = {"title": "tasks, then rows (count)", "range": [0, 1.18 * whole], "showgrid": False}
@@ -149,7 +170,12 @@ def proportions(rows: Iterable[Share | Mapping[str, Any]], *, what: str, of: Any
     `rows` are `Share`s, or a query's rows with the columns label, hits, n and perhaps is_control."""
     rows = rows.to_pylist() if hasattr(rows, "to_pylist") else rows  # type: ignore[union-attr]
     shares = [row if isinstance(row, Share) else Share(**row) for row in rows]
-    axis = {"title": f"{what}, share of n (95% interval, Wilson)", "range": [-0.02, 1.32], "tickvals": [0, 0.25, 0.5, 0.75, 1], "tickformat": ".0%"}
+    axis = {
+        "title": f"{what}, share of n (95% interval, Wilson)",
+        "range": [-0.02, 1.32],
+        "tickvals": [0, 0.25, 0.5, 0.75, 1],
+        "tickformat": ".0%",
+    }
     shown = [f"{percent(row.value)} of {row.n:,}" for row in shares]
     marks = [_dots(shares), _texts([row.interval[1] for row in shares], shown)]
     return _labelled(_comparison(what, shares, percent), [row.label for row in shares], marks, axis=axis, of=of)
@@ -170,9 +196,20 @@ def spread(rows: Sequence[Scores], *, what: str, of: Any) -> Any:
             }
         )  # fmt: skip
     means = [f"{row.value:.2f}, n {len(row.known):,}" for row in rows]
-    axis = {"title": f"{what}, 0 to 1 (bars: rows a bin, each arm to its own height; dot: mean, 95% interval)", "range": [-0.02, 1.3], "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+    axis = {
+        "title": f"{what}, 0 to 1 (bars: rows a bin, each arm to its own height; dot: mean, 95% interval)",
+        "range": [-0.02, 1.3],
+        "tickvals": [0, 0.25, 0.5, 0.75, 1],
+    }
     marks = [*bars, _dots(rows, below=0.38), _texts([1.02] * len(rows), means)]
-    return _labelled(_comparison(f"Mean {what}", rows, "{:.2f}".format), [row.label for row in rows], marks, axis=axis, of=of, line_height=64)
+    return _labelled(
+        _comparison(f"Mean {what}", rows, "{:.2f}".format),
+        [row.label for row in rows],
+        marks,
+        axis=axis,
+        of=of,
+        line_height=64,
+    )
 
 
 def repeats(kills: Sequence[Any], *, of: Any) -> Any:
@@ -182,20 +219,48 @@ def repeats(kills: Sequence[Any], *, of: Any) -> Any:
     points = Counter((kill.concurrency, kill.repeated) for kill in kills)
     most, top = max(kill.concurrency for kill in kills), max(kill.repeated for kill in kills)
     above = sum(kill.repeated > kill.concurrency for kill in kills)
-    held = "never more than were allowed under way" if not above else f"{above:,} of them more than were allowed under way"
+    held = (
+        "never more than were allowed under way" if not above else f"{above:,} of them more than were allowed under way"
+    )
     title = f"{len(kills):,} kills: {min(kill.repeated for kill in kills):,} to {top:,} requests sent twice, {held}"
     places = sorted(points)
     end = 1.12 * max(most, top)
-    bound = {"type": "scatter", "x": [0, end], "y": [0, end], "mode": "lines", "line": {"color": GREY, "width": 2}, "hoverinfo": "skip"}
+    bound = {
+        "type": "scatter",
+        "x": [0, end],
+        "y": [0, end],
+        "mode": "lines",
+        "line": {"color": GREY, "width": 2},
+        "hoverinfo": "skip",
+    }
     dots = {
         "type": "scatter", "x": [x for x, _ in places], "y": [y for _, y in places], "mode": "markers+text", "hoverinfo": "skip",
         "marker": {"color": ACCENT, "size": [10 + 3 * points[place] for place in places]}, "textposition": "middle right",
         "text": [f" {y:,}" + (f" ({points[x, y]:,} kills)" if points[x, y] > 1 else "") for x, y in places],
     }  # fmt: skip
-    note = {"x": end, "y": end, "text": "the bound: as many as under way ", "showarrow": False, "xanchor": "right", "yanchor": "bottom", "font": {"color": _TEXT}}
+    note = {
+        "x": end,
+        "y": end,
+        "text": "the bound: as many as under way ",
+        "showarrow": False,
+        "xanchor": "right",
+        "yanchor": "bottom",
+        "font": {"color": _TEXT},
+    }
     layout = {
-        "xaxis": {"title": "requests allowed under way at once (count)", "range": [0, 1.12 * end], "tickvals": sorted({x for x, _ in places}), "gridcolor": _GRID, "zeroline": False},
-        "yaxis": {"title": "requests sent again after the kill (count)", "range": [-0.04 * end, 1.1 * end], "gridcolor": _GRID, "zeroline": False},
+        "xaxis": {
+            "title": "requests allowed under way at once (count)",
+            "range": [0, 1.12 * end],
+            "tickvals": sorted({x for x, _ in places}),
+            "gridcolor": _GRID,
+            "zeroline": False,
+        },
+        "yaxis": {
+            "title": "requests sent again after the kill (count)",
+            "range": [-0.04 * end, 1.1 * end],
+            "gridcolor": _GRID,
+            "zeroline": False,
+        },
     }
     return _figure(title, [bound, dots], layout, height=420, of=of, annotations=[note])
 
@@ -206,7 +271,10 @@ def repeats(kills: Sequence[Any], *, of: Any) -> Any:
 def _comparison(what: str, rows: Sequence[Any], shown: Any) -> str:
     """What the rows say in one line: each tested arm, or the range of many, then the controls."""
     parts = []
-    for name, arms in (("", [row for row in rows if not row.is_control]), ("control", [row for row in rows if row.is_control])):
+    for name, arms in (
+        ("", [row for row in rows if not row.is_control]),
+        ("control", [row for row in rows if row.is_control]),
+    ):
         ranked = sorted(arms, key=lambda row: row.value)
         if len(arms) == 1 and name:
             parts.append(f"control {shown(arms[0].value)}")
@@ -236,14 +304,26 @@ def _texts(ends: Sequence[float], shown: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _labelled(title: str, labels: Sequence[str], marks: list[Any], *, axis: Mapping[str, Any], of: Any, line_height: int = 34) -> Any:
+def _labelled(
+    title: str, labels: Sequence[str], marks: list[Any], *, axis: Mapping[str, Any], of: Any, line_height: int = 34
+) -> Any:
     """A figure with one labelled line a row, the first on top."""
-    ticks = {"tickvals": list(range(len(labels))), "ticktext": [f"{_inert(label, 48)}  " for label in labels], "range": [len(labels) - 0.4, -0.6]}
-    layout = {"xaxis": {**axis, "gridcolor": _GRID, "zeroline": False}, "yaxis": {**ticks, "showgrid": False, "zeroline": False, "automargin": True}, "barmode": "overlay"}
+    ticks = {
+        "tickvals": list(range(len(labels))),
+        "ticktext": [f"{_inert(label, 48)}  " for label in labels],
+        "range": [len(labels) - 0.4, -0.6],
+    }
+    layout = {
+        "xaxis": {**axis, "gridcolor": _GRID, "zeroline": False},
+        "yaxis": {**ticks, "showgrid": False, "zeroline": False, "automargin": True},
+        "barmode": "overlay",
+    }
     return _figure(title, marks, layout, height=150 + line_height * len(labels), of=of)
 
 
-def _figure(title: str, marks: list[Any], layout: Mapping[str, Any], *, height: int, of: Any, annotations: Sequence[Any] = ()) -> Any:
+def _figure(
+    title: str, marks: list[Any], layout: Mapping[str, Any], *, height: int, of: Any, annotations: Sequence[Any] = ()
+) -> Any:
     lines = textwrap.wrap(title, 84)
     notes = [*annotations, _offline_note()] if _is_offline(of) else list(annotations)
     base = {
@@ -259,7 +339,18 @@ def _figure(title: str, marks: list[Any], layout: Mapping[str, Any], *, height: 
 
 
 def _offline_note() -> dict[str, Any]:
-    return {"text": OFFLINE_NOTE, "xref": "paper", "yref": "paper", "x": 1, "y": 0, "yshift": -56, "xanchor": "right", "yanchor": "top", "showarrow": False, "font": {"size": 11, "color": _TEXT}}
+    return {
+        "text": OFFLINE_NOTE,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 1,
+        "y": 0,
+        "yshift": -56,
+        "xanchor": "right",
+        "yanchor": "top",
+        "showarrow": False,
+        "font": {"size": 11, "color": _TEXT},
+    }
 
 
 def _is_offline(of: Any) -> bool:
@@ -283,14 +374,19 @@ def show(figure: Any, sentence: str = "") -> None:
     then a sentence, as text. Without a Chrome on the machine it is the interactive one alone."""
     display = require("IPython.display", extra="notebook").display
     bundle: dict[str, Any] = {
-        "application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": {"displaylogo": False, "responsive": True}},
+        "application/vnd.plotly.v1+json": {
+            **json.loads(figure.to_json()),
+            "config": {"displaylogo": False, "responsive": True},
+        },
         "text/plain": f"<Figure: {html.unescape(figure.layout.title.text or '').replace('<br>', ' ')}>",
     }
     if image := png(figure):
         bundle["image/png"] = base64.b64encode(image).decode()
     display(bundle, raw=True, metadata={"image/png": {"width": _WIDTH}} if image else None)
     if sentence:
-        display({"text/plain": sentence, "text/html": f"<p style='max-width:800px'>{escaped(sentence, 2000)}</p>"}, raw=True)
+        display(
+            {"text/plain": sentence, "text/html": f"<p style='max-width:800px'>{escaped(sentence, 2000)}</p>"}, raw=True
+        )
 
 
 def png(figure: Any) -> bytes | None:
@@ -304,6 +400,8 @@ def png(figure: Any) -> bytes | None:
     options = {"format": "png", "width": _WIDTH, "height": figure.layout.height or 450, "scale": 1.25}
     try:
         # One browser an image, which takes a second or two: kaleido's lasting one waits for ever when its Chrome ends.
-        return kaleido.calc_fig_sync(figure.to_plotly_json(), opts=options, kopts={"mathjax": False})  # no script from a CDN
+        return kaleido.calc_fig_sync(
+            figure.to_plotly_json(), opts=options, kopts={"mathjax": False}
+        )  # no script from a CDN
     except (errors.ChromeNotFoundError, errors.BrowserFailedError, errors.BrowserClosedError):
         return None

@@ -12,21 +12,20 @@ import itertools
 import math
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
 import traceback
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import workbench
 from workbench import runs, store
+from workbench._background import StopButton, background_loop, close_unused, only_writer, using
 from workbench._code import code_fingerprint
 from workbench.errors import CallFailed, ClientError, LedgerError, RunError, StoreError
 from workbench.llm.client import Budget, Client, Completion, Request
@@ -34,7 +33,7 @@ from workbench.llm.ledger import Ledger
 from workbench.records import Failure, Record, content_hash
 from workbench.runs import Explanation, Run, explain, load
 
-__all__ = ["Explanation", "Options", "Plan", "Run", "Stopped", "estimate", "explain", "load", "run"]
+__all__ = ["Explanation", "Options", "Plan", "Run", "Stopped", "explain", "load", "run"]
 
 # make(task, client): what one task gives.
 Make = Callable[[Any, Client], Awaitable["Record | Failure | list[Record | Failure]"]]
@@ -199,7 +198,7 @@ class _Engine:
     # --- the calling thread ---
 
     def run(self) -> Run:
-        with _only_writer(self.out):
+        with only_writer(self.out):
             for leftover in (self.out / "shards").glob(".0*"):
                 shutil.rmtree(leftover)  # a shard that a killed process was writing
             self._old = {folder.name: manifest for folder, manifest in runs.shards(self.out)}
@@ -210,8 +209,8 @@ class _Engine:
             }  # fmt: skip
             runs.write_json(self.out / "run.json", self.info)
             started = time.time()
-            with _StopButton() as button, self._bar() as bar:
-                self._wait(asyncio.run_coroutine_threadsafe(self._drive(), _loop()), bar, button)
+            with StopButton() as button, self._bar() as bar:
+                self._wait(asyncio.run_coroutine_threadsafe(self._drive(), background_loop()), bar, button)
                 self._finish(started)
         if self._fatal is not None:
             raise self._fatal
@@ -220,7 +219,7 @@ class _Engine:
             raise Stopped(f"{result!r}\nWhat finished is in {self.out}; run the same call again to go on.")
         return result
 
-    def _wait(self, future: "Future[None]", bar: Any, button: "_StopButton") -> None:
+    def _wait(self, future: "Future[None]", bar: Any, button: "StopButton") -> None:
         """Wait for the end. Each press, or the end of patience, goes one step: finish what is under way, cancel it, leave."""
         step, until = 0, math.inf
         try:
@@ -249,7 +248,7 @@ class _Engine:
         if self._driver is None:
             future.cancel()
         else:
-            _loop().call_soon_threadsafe(self._driver.cancel)
+            background_loop().call_soon_threadsafe(self._driver.cancel)
 
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Any]:
@@ -283,7 +282,7 @@ class _Engine:
 
     async def _drive(self) -> None:
         self._driver = asyncio.current_task()
-        _using[id(self.ledger.client)] += 1
+        using[id(self.ledger.client)] += 1
         shards: dict[int, _Shard] = {}
         feed = self._feed(shards)
         workers = [asyncio.create_task(self._work(feed)) for _ in range(self.options.concurrency)]
@@ -296,7 +295,7 @@ class _Engine:
             self._write_partial(shards)
             with contextlib.suppress(LedgerError):
                 self.ledger.flush()
-            await _close_unused(self.ledger.client)
+            await close_unused(self.ledger.client)
 
     async def _work(self, feed: Iterator[tuple[dict[int, _Shard], _Shard, int]]) -> None:
         try:
@@ -454,131 +453,3 @@ def _cannot_write(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise store._cannot_write(path, error) from error
-
-
-class _StopButton:
-    """Counts SIGINT while it is entered, so that a stop never falls between two lines and leaves behind a run that goes on.
-
-    Jupyter's own handler would not do: in a cell with `await` it waits for the event loop, which this call blocks."""
-
-    def __init__(self) -> None:
-        self.presses = 0
-
-    def _press(self, *_: Any) -> None:
-        self.presses += 1
-
-    def __enter__(self) -> "_StopButton":
-        # Only the main thread may set a handler; an ignored signal (nohup) stays ignored.
-        is_main = threading.current_thread() is threading.main_thread()
-        self._is_held = is_main and callable(signal.getsignal(signal.SIGINT))
-        if self._is_held:
-            self._before = signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._is_held:
-            signal.signal(signal.SIGINT, self._before)
-
-
-@contextlib.contextmanager
-def _only_writer(out: Path) -> Iterator[None]:
-    """Hold the folder for one run; the lock goes with the process, so a killed run leaves none behind."""
-    import fcntl
-
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"another run is writing to {out}. Wait for it, stop it, or give this run a folder of its own.") from None
-        yield
-
-
-def _fastest_loop() -> asyncio.AbstractEventLoop:
-    """uvloop where there is one: a quarter more rows a second."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-_loops: dict[int, asyncio.AbstractEventLoop] = {}
-_starting = threading.Lock()
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    """The one background event loop of this process, by process id: a forked child inherits the loop and not its thread."""
-    with _starting:
-        if os.getpid() not in _loops:
-            loop = _loops[os.getpid()] = _fastest_loop()
-            threading.Thread(target=loop.run_forever, name="workbench", daemon=True).start()
-        return _loops[os.getpid()]
-
-
-_using: Counter[int] = Counter()  # runs under way on the background loop, by the id of their client
-
-
-async def _close_unused(client: Any) -> None:
-    """Close the client's connections after its last run: left open, they complain when client or program goes."""
-    _using[id(client)] -= 1
-    if not _using[id(client)]:
-        del _using[id(client)]
-        if (close := getattr(client, "aclose", None)) is not None:
-            await close()
-
-
-# --- estimate -------------------------------------------------------------------------------------------------------
-
-Interval = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take, from a pilot: (low, middle, high) of 95% bootstrap intervals, for `tasks` tasks.
-
-    `cost` is in US dollars, None where no price is known; `yield_share` is the share of pilot tasks that gave a record."""
-
-    tasks: int
-    pilot_tasks: int
-    tokens: Interval
-    cost: Interval | None
-    yield_share: float
-
-    def for_rows(self, rows: int) -> "Estimate":
-        """Return the estimate for as many tasks as `rows` records take at the pilot's yield."""
-        tasks = -(-rows // self.yield_share) if self.yield_share else self.tasks
-        scaled = lambda values: tuple(value * tasks / self.tasks for value in values)  # noqa: E731
-        return replace(self, tasks=int(tasks), tokens=scaled(self.tokens), cost=scaled(self.cost) if self.cost else None)
-
-    def __repr__(self) -> str:
-        low, middle, high = self.tokens
-        money = "cost unknown (no price)" if self.cost is None else f"${self.cost[1]:.2f} (${self.cost[0]:.2f} to ${self.cost[2]:.2f})"
-        return f"{self.tasks:,} tasks: {money}, {middle:,.0f} tokens ({low:,.0f} to {high:,.0f}); {self.yield_share:.0%} of a pilot of {self.pilot_tasks} gave a record"
-
-
-def estimate(
-    make: Make, tasks: Plan, *, client: Client, out: str | os.PathLike[str], pilot: int = 20, budget: Budget | None = None
-) -> Estimate:
-    """Return what all of `tasks` will take, judged by the first `pilot` of them, which are run into `out`.
-
-    The pilot's answers are in the client's ledger afterwards, so the run itself does not pay for them again. Raises
-    RunError when not one pilot task was answered."""
-    import numpy as np
-
-    total = tasks.total if tasks.total is not None else sum(1 for _ in tasks)
-    result = run(make, tasks.first(pilot), client=client, out=out, budget=budget)
-    ledger = result._open_ledger()
-    asked = [outcome.requests if isinstance(outcome, Failure) else outcome.provenance.requests for outcome in (*result.records, *result.failures)]
-    entries = [[entry for key in keys if (entry := ledger.entry(key))] for keys in asked]
-    if not any(entries):
-        raise RunError(f"the pilot got no answer, so there is nothing to estimate from.\n{result!r}")
-    draws = np.random.default_rng(0).integers(0, len(entries), (2000, len(entries)))
-
-    def whole(per_task: list[float]) -> Interval:
-        low, middle, high = np.quantile(np.array(per_task)[draws].mean(axis=1) * total, [0.025, 0.5, 0.975])
-        return float(low), float(middle), float(high)
-
-    tokens = whole([sum((e["prompt_tokens"] or 0) + (e["completion_tokens"] or 0) for e in task) for task in entries])
-    is_priced = all(e["cost"] is not None for task in entries for e in task)
-    cost = whole([sum(e["cost"] for e in task) for task in entries]) if is_priced else None
-    return Estimate(total, len(entries), tokens, cost, result.record_count / len(entries))

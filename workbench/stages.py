@@ -1,20 +1,20 @@
 """Growing to N accepted rows in stages, with gates between them.
 
 Ten good rows say little: duplicates and stock phrases only show by a hundred. So a large ask goes 10, 100, then the rest,
-and between the stages four rates must hold; when one does not, the run stops and says what changed, before the money for
-the rest is spent."""
+and between the stages a few rates must hold; when one does not, the run stops and says what changed, before the money for
+the rest is spent. What the whole will take is judged before, from a pilot."""
 
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from workbench import _html, runner
-from workbench.errors import InputError
+from workbench.errors import InputError, RunError
 from workbench.llm import Budget, Client
 from workbench.quality.rules import opening_table
-from workbench.records import QA, Record, Verdict, by_id, kept
+from workbench.records import QA, Failure, Record, Verdict, by_id, kept
 from workbench.runner import Make, Options, Plan
 from workbench.runs import Run
 
@@ -175,3 +175,60 @@ def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) 
 
 def _rates(stage: Stage) -> str:
     return f"parse {stage.parse_rate:.0%}, evidence {stage.evidence_rate:.0%}, duplicates {stage.duplicate_rate:.0%}, commonest opening {stage.opening_share:.0%}"
+
+
+# --- estimate -------------------------------------------------------------------------------------------------------
+
+Interval = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take, from a pilot: (low, middle, high) of 95% bootstrap intervals, for `tasks` tasks.
+
+    `cost` is in US dollars, None where no price is known; `yield_share` is the share of pilot tasks that gave a record."""
+
+    tasks: int
+    pilot_tasks: int
+    tokens: Interval
+    cost: Interval | None
+    yield_share: float
+
+    def for_rows(self, rows: int) -> "Estimate":
+        """Return the estimate for as many tasks as `rows` records take at the pilot's yield."""
+        tasks = -(-rows // self.yield_share) if self.yield_share else self.tasks
+        scaled = lambda values: tuple(value * tasks / self.tasks for value in values)  # noqa: E731
+        return replace(self, tasks=int(tasks), tokens=scaled(self.tokens), cost=scaled(self.cost) if self.cost else None)
+
+    def __repr__(self) -> str:
+        low, middle, high = self.tokens
+        money = "cost unknown (no price)" if self.cost is None else f"${self.cost[1]:.2f} (${self.cost[0]:.2f} to ${self.cost[2]:.2f})"
+        return f"{self.tasks:,} tasks: {money}, {middle:,.0f} tokens ({low:,.0f} to {high:,.0f}); {self.yield_share:.0%} of a pilot of {self.pilot_tasks} gave a record"
+
+
+def estimate(
+    make: Make, tasks: Plan, *, client: Client, out: str | os.PathLike[str], pilot: int = 20, budget: Budget | None = None
+) -> Estimate:
+    """Return what all of `tasks` will take, judged by the first `pilot` of them, which are run into `out`.
+
+    The pilot's answers are in the client's ledger afterwards, so the run itself does not pay for them again. Raises
+    RunError when not one pilot task was answered."""
+    import numpy as np
+
+    total = tasks.total if tasks.total is not None else sum(1 for _ in tasks)
+    result = runner.run(make, tasks.first(pilot), client=client, out=out, budget=budget)
+    ledger = result._open_ledger()
+    asked = [outcome.requests if isinstance(outcome, Failure) else outcome.provenance.requests for outcome in (*result.records, *result.failures)]
+    entries = [[entry for key in keys if (entry := ledger.entry(key))] for keys in asked]
+    if not any(entries):
+        raise RunError(f"the pilot got no answer, so there is nothing to estimate from.\n{result!r}")
+    draws = np.random.default_rng(0).integers(0, len(entries), (2000, len(entries)))
+
+    def whole(per_task: list[float]) -> Interval:
+        low, middle, high = np.quantile(np.array(per_task)[draws].mean(axis=1) * total, [0.025, 0.5, 0.975])
+        return float(low), float(middle), float(high)
+
+    tokens = whole([sum((e["prompt_tokens"] or 0) + (e["completion_tokens"] or 0) for e in task) for task in entries])
+    is_priced = all(e["cost"] is not None for task in entries for e in task)
+    cost = whole([sum(e["cost"] for e in task) for task in entries]) if is_priced else None
+    return Estimate(total, len(entries), tokens, cost, result.record_count / len(entries))

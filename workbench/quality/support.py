@@ -59,7 +59,9 @@ def traced(records: Sequence[Record], *, among: Iterable[Record], ledger: Ledger
     found: dict[str, Finding] = {}
     own = by_id(records)
     verdicts = [(record.id, _judged(record, known, ledger, found)) for record in own.values()]
-    return Verdicts(tuple(Verdict(i, "traced", not why, score, why, detail) for i, (score, why, detail) in verdicts), "traced")
+    return Verdicts(
+        tuple(Verdict(i, "traced", not why, score, why, detail) for i, (score, why, detail) in verdicts), "traced"
+    )
 
 
 def _judged(record: Record, known: dict[str, Record], ledger: Ledger, found: dict[str, Finding]) -> Finding:
