@@ -25,7 +25,7 @@ def execute(
 ) -> Any:
     """Return the notebook as it is after a clean run, with `parameters` set after the cell that is tagged so.
 
-    Raises CellExecutionError with the cell and its traceback, KeyError for a parameter that the notebook does not have."""
+    Raises CellExecutionError with the cell and its traceback, KeyError for a parameter that it does not have."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":

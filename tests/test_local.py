@@ -140,8 +140,24 @@ def test_every_stop_text_cuts_the_answer_at_its_first_place_and_nothing_after_it
     for stop, answer in zip(stops, answers, strict=True):
         assert (answer.text, answer.choices[0].finish) == (text[: text.find(stop)], "stop")
         assert 0 < answer.completion_tokens < tokens
-    several = one(client, question, Sampling(stop=("not in it at all", text[20:25], text[10:15])))
-    assert several.text == text[: min(text.find(text[20:25]), text.find(text[10:15]))]
+
+
+def test_of_two_stop_texts_in_one_token_the_earlier_one_cuts(client, oracle):
+    question = next(q for q in QUESTIONS if oracle[q][3] and len(oracle[q][2]) > 30)
+    text = oracle[question][2]
+    places = [k for k in range(2, 40) if text.find(text[k]) == k and text.find(text[k + 1]) == k + 1]
+    answers = ask(client, *(request(question, Sampling(stop=(text[k + 1], text[k]))) for k in places))
+    assert len(places) > 3 and [answer.text for answer in answers] == [text[:k] for k in places]
+
+
+def test_a_stop_text_ends_each_answer_of_a_batch_and_the_padding_after_it_is_not_counted(client, oracle, batches):
+    stop = Sampling(stop=("co",))
+    together = ask(client, *(request(q, stop) for q in QUESTIONS[:8]))
+    assert len(batches) == 1
+    alone = [ask(client, request(q, stop))[0] for q in QUESTIONS[:8]]
+    assert [(shown(a), a.completion_tokens) for a in together] == [(shown(a), a.completion_tokens) for a in alone]
+    assert len({a.completion_tokens for a in together}) > 3
+    assert [shown(a) for a in together] == [oracle[q][2].partition("co")[0] for q in QUESTIONS[:8]]
 
 
 def test_an_answer_with_nothing_before_its_stop_is_empty_and_no_row(client, oracle):

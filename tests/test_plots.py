@@ -139,7 +139,7 @@ def test_a_waterfall_of_other_numbers_has_another_title():
         plots.waterfall([])
 
 
-# --- proportions and spread --------------------------------------------------------------------------------------------
+# --- proportions and spread -------------------------------------------------------------------------------------------
 
 ARMS = [Share("rows", 90, 100), Share("other rows", 48, 50), Share("shuffled", 5, 100, is_control=True)]
 
@@ -261,7 +261,7 @@ def test_text_and_accent_have_contrast_on_light_and_dark(background, colour, lea
     assert (light + 0.05) / (dark + 0.05) >= least
 
 
-# --- showing ------------------------------------------------------------------------------------------------------------
+# --- showing ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

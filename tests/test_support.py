@@ -131,7 +131,7 @@ def test_a_row_fails_with_its_parent(made):
 
 
 def test_a_row_without_its_parents_at_hand_is_not_passed(made):
-    data, known, ledger = made
+    data, _, ledger = made
     assert reasons(data.records[:1], data.personas, ledger) == {"no_parent": 1}
 
 

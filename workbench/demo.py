@@ -1,4 +1,4 @@
-"""A demonstration: what it costs when a run is killed. A server on loopback that counts, a run in a child process, and SIGKILL.
+"""A demonstration: what it costs when a run is killed, by a server that counts, a child process and SIGKILL.
 
     with demo.Server(llm.Offline()) as server:
         job = demo.Job(server.url, server.model, "data/documents")
@@ -6,8 +6,8 @@
         run = job.run("out")                             # goes on where it ended
         server.repeated(kill)                            # requests that the server got a second time
 
-The server hands each request to a client, and answers under that client's name. Only the notebook about durable runs needs
-this module."""
+The server hands each request to a client, and answers under that client's name. Only the notebook about durable runs
+needs this module."""
 
 import asyncio
 import contextlib
@@ -43,15 +43,11 @@ class Job:
     def run(self, out: str | os.PathLike[str]) -> runner.Run:
         """Return the run in the folder `out`, begun or gone on with."""
         sampling = llm.Sampling(temperature=self.temperature)
-        client = llm.OpenAI(
-            self.url, self.model, api_key_env="", sampling=sampling
-        )  # a demonstration takes no key along
+        # api_key_env="": a demonstration takes no key along
+        client = llm.OpenAI(self.url, self.model, api_key_env="", sampling=sampling)
         plan = rag_qa.plan(store.documents(self.documents), seed=self.seed).first(self.tasks)
         options = runner.Options(concurrency=self.concurrency, shard_tasks=16, progress=False)
-        try:
-            return runner.run(rag_qa.make, plan, client=client, out=out, options=options)
-        finally:  # else the client's connections complain in the notebook when they are collected
-            asyncio.run_coroutine_threadsafe(client.aclose(), runner._loop()).result(10)
+        return runner.run(rag_qa.make, plan, client=client, out=out, options=options)
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Trial:
 class Server:
     """An OpenAI-compatible server on 127.0.0.1, in a thread: `received` holds the body of every request that came.
 
-    It takes `seconds` for an answer, as a model does, so that a kill finds something under way. Close it, or use `with`."""
+    An answer takes `seconds`, as a model's does, so that a kill finds something under way. Close it, or use `with`."""
 
     def __init__(self, client: llm.Client, *, seconds: float = 0.03):
         self.client, self.seconds, self.url, self.under_way = client, seconds, "", 0
@@ -154,7 +150,7 @@ class Server:
 
 
 def kill(job: Job, server: Server, out: str | os.PathLike[str], *, after: int) -> Kill:
-    """Begin the run in a child process, kill it with SIGKILL when the server got `after` requests of it, and say how it was.
+    """Begin the run in a child process, SIGKILL it when the server got `after` requests, and return how it was.
 
     Raises RunError when the run ends before."""
     begin = len(server.received)
@@ -163,9 +159,9 @@ def kill(job: Job, server: Server, out: str | os.PathLike[str], *, after: int) -
     )
     while len(server.received) < begin + after:
         if child.poll() is not None:
-            raise RunError(
-                f"the run ended after {len(server.received) - begin} requests, before the kill. Kill it earlier. {(child.communicate()[1] or '')[-500:]}"
-            )
+            said = (child.communicate()[1] or "").strip()[-500:]
+            count = len(server.received) - begin
+            raise RunError(f"the run ended after {count} requests, before the kill. Kill it earlier. {said}")
         time.sleep(0.001)
     os.kill(child.pid, signal.SIGKILL)
     child.communicate()

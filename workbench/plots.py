@@ -3,9 +3,9 @@
     plots.show(plots.waterfall(run))
     plots.show(plots.proportions(shares, what="Rows verified", of=run), "98% of the rows are verified.")
 
-Titles are computed from the data; n and 95% intervals are drawn; what is tested is blue and controls are grey, labelled
-beside their marks; paper is transparent and text a grey that reads on white and on black. `of` names the run, records or
-runs that the numbers come from, so that what the offline rules made says so; None where no rows are behind them."""
+Titles are computed from the data; n and 95% intervals are drawn; what is tested is blue and controls are grey, with
+labels beside their marks; paper is transparent, and text a grey that reads on white and on black. `of` names the run,
+runs or records that the numbers come from, so that what the offline rules made says so; None where there are none."""
 
 import base64
 import html
@@ -25,13 +25,18 @@ from workbench.runs import FunnelStep, Run
 OFFLINE_NOTE = "offline rules, no model"
 _TEXT = "#7A7A7A"  # contrast 4.3 to 1 on white, and 4.4 to 1 on GitHub's #0d1117
 _GRID = "rgba(128,128,128,0.25)"
+_CLEAR = "rgba(0,0,0,0)"
+_SHARE_TICKS = [0, 0.25, 0.5, 0.75, 1]
+_BINS = 20
 _WIDTH = 800  # pixels, of the static image
-_Z = 1.959964
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Share:
-    """One row for `proportions`: `hits` of `n` trials of an arm, which may be a control. As text, with its interval."""
+    """A row for `proportions`: `hits` of `n` trials of an arm, which may be a control. As text, with its interval."""
 
     label: str
     hits: int
@@ -56,13 +61,11 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95% interval of Wilson 1927, (low, high)."""
-        share, z2 = self.value, _Z**2 / self.n
+        """The 95% score interval of Wilson 1927, (low, high)."""
+        share, z2 = self.value, 1.959964**2 / self.n
         middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
-        # At the ends it is exact, and floating point is not.
-        return (middle - half) / (1 + z2) if self.hits else 0.0, (middle + half) / (
-            1 + z2
-        ) if self.hits < self.n else 1.0
+        low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
+        return low if self.hits else 0.0, high if self.hits < self.n else 1.0  # exact, where floating point is not
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -71,7 +74,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Scores:
-    """One row for `spread`: the scores of an arm, each from 0 to 1, None (no score) left out. As text, mean and interval."""
+    """A row for `spread`: an arm's scores, each from 0 to 1; None (no score) is left out. As text, with interval."""
 
     label: str
     scores: Sequence[float | None]
@@ -79,7 +82,7 @@ class Scores:
 
     def __post_init__(self):
         if not self.known or not all(0 <= score <= 1 for score in self.known):
-            raise InputError(f"{self.label}: scores must be from 0 to 1, and at least one, got {list(self.known[:5])}.")
+            raise InputError(f"{self.label}: scores must be from 0 to 1, at least one, got {list(self.known[:5])}.")
 
     @cached_property
     def known(self) -> tuple[float, ...]:
@@ -109,34 +112,25 @@ class Scores:
 
 def percent(share: float) -> str:
     """Return a share as text: 12%, 99.6%; 0% and 100% only where that is exact."""
-    text = f"{share:.0%}"
-    return (
-        text
-        if text not in ("0%", "100%") or share in (0, 1)
-        else f"{share:.1%}"
-        if 0.0005 <= share <= 0.9995
-        else "<0.1%"
-        if share < 0.5
-        else ">99.9%"
-    )
+    if (text := f"{share:.0%}") not in ("0%", "100%") or share in (0, 1):
+        return text
+    return f"{share:.1%}" if 0.0005 <= share < 0.9995 else "<0.1%" if share < 0.5 else ">99.9%"
 
 
-# --- figures --------------------------------------------------------------------------------------------------------
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def waterfall(steps: Run | Sequence[FunnelStep], *, of: Any = None) -> Any:
-    """Return the waterfall of a run, or of funnel steps: what was asked, the losses by reason, what was made and kept."""
+    """Return the waterfall of a run, or of funnel steps: what was asked, the losses, what was made and kept."""
     if isinstance(steps, Run):
         steps, of = steps.funnel(), steps
     if not (totals := [step for step in steps if step.kind == "total"]):
         raise InputError("a waterfall needs a total to begin with. Give a run, or its funnel().")
-    asked, last, whole = totals[0], totals[-1], max(step.count for step in steps)
-    losses = [
-        step for step in steps if step.kind == "loss" and not step.label.startswith("rows:")
-    ]  # too many is no loss
+    first, last, whole = totals[0], totals[-1], max(step.count for step in steps)
+    losses = [step for step in steps if step.kind == "loss" and not step.label.startswith("rows:")]  # too many: no loss
     worst = max(losses, key=lambda step: step.count, default=None)
     lost = (
-        f"largest loss {_reason(worst.label.removeprefix('failed: '))} ({worst.count:,})"
+        f"largest loss {_reason(worst.label).removeprefix('failed: ')} ({worst.count:,})"
         if worst
         else "nothing was lost"
     )
@@ -144,72 +138,49 @@ def waterfall(steps: Run | Sequence[FunnelStep], *, of: Any = None) -> Any:
     for step in steps:
         left = step.count if step.kind == "total" else left - step.count
         starts.append(0 if step.kind == "total" else left)
-    bar = {
-        "type": "bar", "orientation": "h", "base": starts, "x": [step.count for step in steps], "y": list(range(len(steps))), "width": 0.7,
-        "marker": {"color": [ACCENT if step.kind == "total" else GREY for step in steps]}, "hoverinfo": "skip",
-    }  # fmt: skip
-    shown = [
-        f"{step.count:,}" if step.kind == "total" else f"−{step.count:,} ({percent(step.count / whole)})"
-        for step in steps
-    ]
-    ends = [start + step.count for start, step in zip(starts, steps, strict=True)]
-    title = f"{last.count:,} {last.label} of {asked.count:,} {asked.label}; {lost}"
+    colours = [ACCENT if step.kind == "total" else GREY for step in steps]
+    bars = _bars([step.count for step in steps], range(len(steps)), starts, colours) | {
+        "orientation": "h",
+        "width": 0.7,
+    }
+    shown = [f"{s.count:,}" if s.kind == "total" else f"−{s.count:,} ({percent(s.count / whole)})" for s in steps]
+    texts = _texts([start + step.count for start, step in zip(starts, steps, strict=True)], shown)
+    title = f"{last.count:,} {last.label} of {first.count:,} {first.label}; {lost}"
     axis = {"title": "tasks, then rows (count)", "range": [0, 1.18 * whole], "showgrid": False}
-    return _labelled(title, [_reason(step.label) for step in steps], [bar, _texts(ends, shown)], axis=axis, of=of)
+    return _lines(title, [_reason(step.label) for step in steps], [bars, texts], axis, of)
 
 
 def _reason(label: str) -> str:
-    """A step's label; a check that has one reason of its own name is named once."""
+    """A step's label; a check whose one reason has its own name is named once."""
     check, _, reason = label.partition(": ")
     return reason if check == reason else label
 
 
 def proportions(rows: Iterable[Share | Mapping[str, Any]], *, what: str, of: Any) -> Any:
-    """Return labelled shares as dots with their 95% intervals (Wilson) and n; `what` says which share it is.
+    """Return labelled shares as dots with n and their 95% intervals (Wilson); `what` says which share it is.
 
     `rows` are `Share`s, or a query's rows with the columns label, hits, n and perhaps is_control."""
     rows = rows.to_pylist() if hasattr(rows, "to_pylist") else rows  # type: ignore[union-attr]
     shares = [row if isinstance(row, Share) else Share(**row) for row in rows]
-    axis = {
-        "title": f"{what}, share of n (95% interval, Wilson)",
-        "range": [-0.02, 1.32],
-        "tickvals": [0, 0.25, 0.5, 0.75, 1],
-        "tickformat": ".0%",
-    }
-    shown = [f"{percent(row.value)} of {row.n:,}" for row in shares]
-    marks = [_dots(shares), _texts([row.interval[1] for row in shares], shown)]
-    return _labelled(_comparison(what, shares, percent), [row.label for row in shares], marks, axis=axis, of=of)
+    texts = _texts([row.interval[1] for row in shares], [f"{percent(row.value)} of {row.n:,}" for row in shares])
+    axis = {"title": f"{what}, share of n (95% interval, Wilson)", "range": [-0.02, 1.32], "tickformat": ".0%"}
+    axis["tickvals"] = _SHARE_TICKS
+    return _lines(_comparison(what, shares, percent), [row.label for row in shares], [_dots(shares), texts], axis, of)
 
 
 def spread(rows: Sequence[Scores], *, what: str, of: Any) -> Any:
-    """Return how scores from 0 to 1 are spread, an arm a line: a histogram in 20 bins, the mean with its 95% interval, n."""
-    bars = []
+    """Return how scores from 0 to 1 are spread, an arm a line: histogram, mean with its 95% interval (bootstrap), n."""
+    centres, marks = [(at + 0.5) / _BINS for at in range(_BINS)], []
     for place, row in enumerate(rows):
-        counts = [0] * 20
-        for score in row.known:
-            counts[min(19, int(20 * score + 1e-9))] += 1
-        heights = [0.72 * count / max(counts) for count in counts]
-        bars.append(
-            {
-                "type": "bar", "x": [(at + 0.5) / 20 for at in range(20)], "y": [-height for height in heights], "base": [place + 0.3] * 20,
-                "width": 0.046, "marker": {"color": GREY if row.is_control else ACCENT, "opacity": 0.45}, "hoverinfo": "skip",
-            }
-        )  # fmt: skip
-    means = [f"{row.value:.2f}, n {len(row.known):,}" for row in rows]
-    axis = {
-        "title": f"{what}, 0 to 1 (bars: rows a bin, each arm to its own height; dot: mean, 95% interval)",
-        "range": [-0.02, 1.3],
-        "tickvals": [0, 0.25, 0.5, 0.75, 1],
-    }
-    marks = [*bars, _dots(rows, below=0.38), _texts([1.02] * len(rows), means)]
-    return _labelled(
-        _comparison(f"Mean {what}", rows, "{:.2f}".format),
-        [row.label for row in rows],
-        marks,
-        axis=axis,
-        of=of,
-        line_height=64,
-    )
+        counts = Counter(min(_BINS - 1, int(_BINS * score + 1e-9)) for score in row.known)
+        heights = [-0.72 * counts[at] / max(counts.values()) for at in range(_BINS)]  # up, on an axis that points down
+        colour = GREY if row.is_control else ACCENT
+        marks.append(_bars(centres, heights, [place + 0.3] * _BINS, colour) | {"width": 0.92 / _BINS, "opacity": 0.45})
+    texts = _texts([1.02] * len(rows), [f"{row.value:.2f}, n {len(row.known):,}" for row in rows])
+    about = "bars: rows a bin, each arm to its own height; dot: mean, 95% interval"
+    axis = {"title": f"{what}, 0 to 1 ({about})", "range": [-0.02, 1.3], "tickvals": _SHARE_TICKS}
+    title = _comparison(f"Mean {what}", rows, "{:.2f}".format)
+    return _lines(title, [row.label for row in rows], [*marks, _dots(rows, below=0.38), texts], axis, of, line=64)
 
 
 def repeats(kills: Sequence[Any], *, of: Any) -> Any:
@@ -217,140 +188,99 @@ def repeats(kills: Sequence[Any], *, of: Any) -> Any:
 
     `kills` have `concurrency` and `repeated`; equal points are drawn as one, larger, with how many there are."""
     points = Counter((kill.concurrency, kill.repeated) for kill in kills)
-    most, top = max(kill.concurrency for kill in kills), max(kill.repeated for kill in kills)
+    (widths, counts), places = zip(*points, strict=True), sorted(points)
     above = sum(kill.repeated > kill.concurrency for kill in kills)
-    held = (
-        "never more than were allowed under way" if not above else f"{above:,} of them more than were allowed under way"
-    )
-    title = f"{len(kills):,} kills: {min(kill.repeated for kill in kills):,} to {top:,} requests sent twice, {held}"
-    places = sorted(points)
-    end = 1.12 * max(most, top)
-    bound = {
-        "type": "scatter",
-        "x": [0, end],
-        "y": [0, end],
-        "mode": "lines",
-        "line": {"color": GREY, "width": 2},
-        "hoverinfo": "skip",
-    }
+    held = f"{above:,} of them more than were allowed under way" if above else "never more than were allowed under way"
+    title = f"{len(kills):,} kills: {min(counts):,} to {max(counts):,} requests sent twice, {held}"
+    end = 1.12 * max(*widths, *counts)
+    grey = {"color": GREY, "width": 2}
+    bound = {"type": "scatter", "x": [0, end], "y": [0, end], "mode": "lines", "line": grey, "hoverinfo": "skip"}
     dots = {
-        "type": "scatter", "x": [x for x, _ in places], "y": [y for _, y in places], "mode": "markers+text", "hoverinfo": "skip",
-        "marker": {"color": ACCENT, "size": [10 + 3 * points[place] for place in places]}, "textposition": "middle right",
-        "text": [f" {y:,}" + (f" ({points[x, y]:,} kills)" if points[x, y] > 1 else "") for x, y in places],
+        "type": "scatter", "mode": "markers+text", "x": [x for x, _ in places], "y": [y for _, y in places],
+        "marker": {"color": ACCENT, "size": [10 + 3 * points[place] for place in places], "opacity": 1},
+        "text": [f"  {y:,}" + (f" ({points[x, y]:,} kills)" if points[x, y] > 1 else "") for x, y in places],
+        "textposition": "middle right", "hoverinfo": "skip",
     }  # fmt: skip
-    note = {
-        "x": end,
-        "y": end,
-        "text": "the bound: as many as under way ",
-        "showarrow": False,
-        "xanchor": "right",
-        "yanchor": "bottom",
-        "font": {"color": _TEXT},
-    }
-    layout = {
-        "xaxis": {
-            "title": "requests allowed under way at once (count)",
-            "range": [0, 1.12 * end],
-            "tickvals": sorted({x for x, _ in places}),
-            "gridcolor": _GRID,
-            "zeroline": False,
-        },
-        "yaxis": {
-            "title": "requests sent again after the kill (count)",
-            "range": [-0.04 * end, 1.1 * end],
-            "gridcolor": _GRID,
-            "zeroline": False,
-        },
-    }
-    return _figure(title, [bound, dots], layout, height=420, of=of, annotations=[note])
+    note = _note("the bound: as many as under way ", 13) | {"x": end, "y": end, "xanchor": "right", "yanchor": "bottom"}
+    x = {"title": "requests allowed under way at once (count)", "range": [0, 1.12 * end], "tickvals": sorted({*widths})}
+    y = {"title": "requests sent again after the kill (count)", "range": [-0.04 * end, 1.1 * end]}
+    return _figure(title, [bound, dots], (x, y), of, height=420, notes=[note])
 
 
-# --- what they share ------------------------------------------------------------------------------------------------
+# --- what they share --------------------------------------------------------------------------------------------------
 
 
 def _comparison(what: str, rows: Sequence[Any], shown: Any) -> str:
     """What the rows say in one line: each tested arm, or the range of many, then the controls."""
-    parts = []
-    for name, arms in (
-        ("", [row for row in rows if not row.is_control]),
-        ("control", [row for row in rows if row.is_control]),
-    ):
-        ranked = sorted(arms, key=lambda row: row.value)
-        if len(arms) == 1 and name:
-            parts.append(f"control {shown(arms[0].value)}")
-        elif len(arms) > (1 if name else 3):
-            ends = dict.fromkeys([shown(ranked[0].value), shown(ranked[-1].value)])
-            parts.append(f"{name + 's ' if name else ''}{' to '.join(ends)}")
-        elif arms:
-            parts.append(", ".join(f"{arm.label} {shown(arm.value)}" for arm in arms))
-    return f"{what}: {'; '.join(parts)}"
+    arms, controls = ([row for row in rows if row.is_control is wanted] for wanted in (False, True))
+    said = [", ".join(f"{arm.label} {shown(arm.value)}" for arm in arms) if len(arms) <= 3 else _range(arms, shown)]
+    if controls:
+        said.append(f"control{'s' if len(controls) > 1 else ''} {_range(controls, shown)}")
+    return f"{what}: {'; '.join(part for part in said if part)}"
+
+
+def _range(rows: Sequence[Any], shown: Any) -> str:
+    values = sorted(row.value for row in rows)
+    return " to ".join(dict.fromkeys([shown(values[0]), shown(values[-1])]))
+
+
+def _bars(x: Iterable[float], y: Iterable[float], base: Sequence[float], colour: Any) -> dict[str, Any]:
+    return {"type": "bar", "x": list(x), "y": list(y), "base": base, "marker": {"color": colour}, "hoverinfo": "skip"}
 
 
 def _dots(rows: Sequence[Any], below: float = 0.0) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "markers", "x": [row.value for row in rows], "y": [place + below for place in range(len(rows))], "hoverinfo": "skip",
+        "type": "scatter", "mode": "markers", "hoverinfo": "skip",
+        "x": [row.value for row in rows], "y": [place + below for place in range(len(rows))],
         "marker": {"size": 11, "opacity": 1, "color": [GREY if row.is_control else ACCENT for row in rows]},
         "error_x": {
-            "array": [row.interval[1] - row.value for row in rows], "arrayminus": [row.value - row.interval[0] for row in rows],
-            "color": _TEXT, "thickness": 1.6, "width": 5,
+            "array": [row.interval[1] - row.value for row in rows],
+            "arrayminus": [row.value - row.interval[0] for row in rows], "color": _TEXT, "thickness": 1.6, "width": 5,
         },
     }  # fmt: skip
 
 
 def _texts(ends: Sequence[float], shown: Sequence[str]) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "text", "x": list(ends), "y": list(range(len(ends))), "text": [f"  {text}" for text in shown],
-        "textposition": "middle right", "hoverinfo": "skip", "cliponaxis": False,
+        "type": "scatter", "mode": "text", "x": list(ends), "y": list(range(len(ends))), "hoverinfo": "skip",
+        "text": [f"  {text}" for text in shown], "textposition": "middle right", "cliponaxis": False,
     }  # fmt: skip
 
 
-def _labelled(
-    title: str, labels: Sequence[str], marks: list[Any], *, axis: Mapping[str, Any], of: Any, line_height: int = 34
+def _note(text: str, size: int) -> dict[str, Any]:
+    return {"text": text, "showarrow": False, "font": {"size": size, "color": _TEXT}}
+
+
+def _lines(
+    title: str, labels: Sequence[str], marks: list[Any], axis: Mapping[str, Any], of: Any, *, line: int = 34
 ) -> Any:
     """A figure with one labelled line a row, the first on top."""
-    ticks = {
-        "tickvals": list(range(len(labels))),
-        "ticktext": [f"{_inert(label, 48)}  " for label in labels],
-        "range": [len(labels) - 0.4, -0.6],
-    }
-    layout = {
-        "xaxis": {**axis, "gridcolor": _GRID, "zeroline": False},
-        "yaxis": {**ticks, "showgrid": False, "zeroline": False, "automargin": True},
-        "barmode": "overlay",
-    }
-    return _figure(title, marks, layout, height=150 + line_height * len(labels), of=of)
+    ticks = [f"{_inert(label, 48)}  " for label in labels]
+    y = {"tickvals": list(range(len(labels))), "ticktext": ticks, "range": [len(labels) - 0.4, -0.6], "showgrid": False}
+    return _figure(title, marks, (axis, {**y, "automargin": True}), of, height=150 + line * len(labels))
 
 
 def _figure(
-    title: str, marks: list[Any], layout: Mapping[str, Any], *, height: int, of: Any, annotations: Sequence[Any] = ()
+    title: str, marks: list[Any], axes: tuple[Any, Any], of: Any, *, height: int, notes: Sequence[Any] = ()
 ) -> Any:
-    lines = textwrap.wrap(title, 84)
-    notes = [*annotations, _offline_note()] if _is_offline(of) else list(annotations)
-    base = {
-        "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": _TEXT, "size": 13}, "height": height + 18 * len(lines),
-        "title": {"text": "<br>".join(_inert(line, 200) for line in lines), "x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 10, "t": 12}, "font": {"size": 16}},
-        "margin": {"l": 60, "r": 10, "t": 34 + 20 * len(lines), "b": 74}, "showlegend": False, "annotations": notes,
+    wrapped = textwrap.wrap(title, 84)
+    if _is_offline(of):
+        place = {"xref": "paper", "yref": "paper", "x": 1, "y": 0, "yshift": -56, "xanchor": "right", "yanchor": "top"}
+        notes = [*notes, _note(OFFLINE_NOTE, 11) | place]
+    x, y = ({"gridcolor": _GRID, "zeroline": False, **axis} for axis in axes)
+    for axis in (x, y):
+        if isinstance(text := axis.get("title"), str):
+            axis["title"] = {"text": _inert(text, 120), "font": {"size": 12}, "standoff": 12}
+    layout = {
+        "template": "none", "paper_bgcolor": _CLEAR, "plot_bgcolor": _CLEAR, "font": {"color": _TEXT, "size": 13},
+        "height": height + 18 * len(wrapped), "margin": {"l": 60, "r": 10, "t": 34 + 20 * len(wrapped), "b": 74},
+        "title": {
+            "text": "<br>".join(_inert(part, 200) for part in wrapped), "font": {"size": 16}, "pad": {"l": 10, "t": 12},
+            "x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top",
+        },
+        "xaxis": x, "yaxis": y, "showlegend": False, "barmode": "overlay", "annotations": list(notes),
     }  # fmt: skip
-    layout = {**base, **layout}
-    for name in ("xaxis", "yaxis"):
-        if isinstance(text := layout[name].get("title"), str):
-            layout[name] = {**layout[name], "title": {"text": _inert(text, 120), "font": {"size": 12}, "standoff": 12}}
     return require("plotly.graph_objects", extra="notebook").Figure(data=marks, layout=layout)
-
-
-def _offline_note() -> dict[str, Any]:
-    return {
-        "text": OFFLINE_NOTE,
-        "xref": "paper",
-        "yref": "paper",
-        "x": 1,
-        "y": 0,
-        "yshift": -56,
-        "xanchor": "right",
-        "yanchor": "top",
-        "showarrow": False,
-        "font": {"size": 11, "color": _TEXT},
-    }
 
 
 def _is_offline(of: Any) -> bool:
@@ -366,31 +296,27 @@ def _inert(text: str, limit: int) -> str:
     return html.escape(" ".join(cut.split()), quote=False).replace("$", "&#36;").replace("%{", "%&#123;")
 
 
-# --- showing --------------------------------------------------------------------------------------------------------
+# --- showing ----------------------------------------------------------------------------------------------------------
 
 
 def show(figure: Any, sentence: str = "") -> None:
-    """Display a figure, interactive and as a static PNG in one output, so that a page that runs no script shows the PNG;
-    then a sentence, as text. Without a Chrome on the machine it is the interactive one alone."""
+    """Display a figure, interactive and as a static PNG in one output, so that a page without scripts shows the PNG,
+    and then a sentence, as text. Without a Chrome on the machine it is the interactive figure alone."""
     display = require("IPython.display", extra="notebook").display
-    bundle: dict[str, Any] = {
-        "application/vnd.plotly.v1+json": {
-            **json.loads(figure.to_json()),
-            "config": {"displaylogo": False, "responsive": True},
-        },
-        "text/plain": f"<Figure: {html.unescape(figure.layout.title.text or '').replace('<br>', ' ')}>",
-    }
+    config = {"displaylogo": False, "responsive": True}
+    title = html.unescape(figure.layout.title.text or "").replace("<br>", " ")
+    bundle: dict[str, Any] = {"application/vnd.plotly.v1+json": {**json.loads(figure.to_json()), "config": config}}
+    bundle["text/plain"] = f"<Figure: {title}>"
     if image := png(figure):
         bundle["image/png"] = base64.b64encode(image).decode()
     display(bundle, raw=True, metadata={"image/png": {"width": _WIDTH}} if image else None)
     if sentence:
-        display(
-            {"text/plain": sentence, "text/html": f"<p style='max-width:800px'>{escaped(sentence, 2000)}</p>"}, raw=True
-        )
+        text = f"<p style='max-width:{_WIDTH}px'>{escaped(sentence, 2000)}</p>"
+        display({"text/plain": sentence, "text/html": text}, raw=True)
 
 
 def png(figure: Any) -> bytes | None:
-    """Return the figure as a PNG, 800 pixels wide at 1.25 dots a pixel; None where there is no Chrome that starts, or no kaleido."""
+    """Return the figure as a PNG, 800 pixels wide at 1.25 dots a pixel; None without kaleido or a working Chrome."""
     try:
         kaleido = require("kaleido", extra="notebook")
     except MissingLibrary:
@@ -399,9 +325,8 @@ def png(figure: Any) -> bytes | None:
 
     options = {"format": "png", "width": _WIDTH, "height": figure.layout.height or 450, "scale": 1.25}
     try:
-        # One browser an image, which takes a second or two: kaleido's lasting one waits for ever when its Chrome ends.
-        return kaleido.calc_fig_sync(
-            figure.to_plotly_json(), opts=options, kopts={"mathjax": False}
-        )  # no script from a CDN
+        # One browser an image, a second or two each: kaleido's lasting one waits for ever when its Chrome ends.
+        # mathjax=False, or the page asks a CDN for a script.
+        return kaleido.calc_fig_sync(figure.to_plotly_json(), opts=options, kopts={"mathjax": False})
     except (errors.ChromeNotFoundError, errors.BrowserFailedError, errors.BrowserClosedError):
         return None

@@ -1,7 +1,7 @@
 """A client for every server that speaks OpenAI's chat completions: vLLM, Ollama, TGI, llama.cpp, OpenAI itself.
 
-Over aiohttp, because the client library decides the speed: on two cores with 64 connections, bare aiohttp makes about ten
-times as many requests per second as httpx, and as the packages built on it (`make bench`)."""
+Over aiohttp, because the client library decides the speed: `make bench` has bare aiohttp beside tools whose clients are
+built on httpx, on one server."""
 
 import asyncio
 import random

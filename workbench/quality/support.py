@@ -17,17 +17,19 @@ from workbench.records import QA, Document, Persona, Record, Span, Verdict, by_i
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)+")  # 2.99 is one word, and not a 2 and a 99
 _FUNCTION_WORDS = frozenset(
-    "a about after all also an and any are as at be because been before but by can could did do does each either for from had has "
-    "have he her his how i if in into is it its may might more most must no nor not of off on once one only or other our over own "
-    "per she should since so some such than that the their them then there these they this those through to too under until up "
-    "upon us was we were what when where which while who whom whose why will with within without would yes you your".split()
+    "a about after all also an and any are as at be because been before but by can could did do does "  # noqa: SIM905
+    "each either for from had has have he her his how i if in into is it its may might more most must "
+    "no nor not of off on once one only or other our over own per she should since so some such than "
+    "that the their them then there these they this those through to too under until up upon us was "
+    "we were what when where which while who whom whose why will with within without would yes you "
+    "your".split()
 )
 
 
 def lexical_support(answer: str, source: str) -> float | None:
-    """Return the share of the answer's content words that are in the source too, 0 to 1; None for an answer without any.
+    """Return the share of the answer's content words that are in the source too, 0 to 1, or None.
 
-    Words are compared as they are written, whatever their case; each counts once; function words (the, of, is, not, ...)
+    Words are compared as they are written, whatever their case; each counts once; function words (the, of, is, not)
     do not. It sees words and no claims: a negated answer scores the same, and a wrong number that the source holds
     elsewhere scores 1."""
     content = _tokens(answer) - _FUNCTION_WORDS
@@ -39,7 +41,7 @@ def _tokens(text: str) -> set[str]:
 
 
 def passage_rank(row: QA, corpus: Corpus, *, depth: int = 10) -> int | None:
-    """Return the place, 1 to `depth`, at which BM25 finds the row's passage for its question; None where it does not.
+    """Return the place, 1 to `depth`, at which BM25 finds the row's passage for its question, or None.
 
     The reciprocal of the rank, 0 for None, averages to MRR@depth; the share of ranks that are 1 is hit@1."""
     spans = [chunk.passage.span for chunk in corpus.search(row.question, depth)]
@@ -47,12 +49,12 @@ def passage_rank(row: QA, corpus: Corpus, *, depth: int = 10) -> int | None:
 
 
 def traced(records: Sequence[Record], *, among: Iterable[Record], ledger: Ledger) -> Verdicts:
-    """Return a verdict per distinct id: whether the whole ancestry that a record's provenance names is there and agrees.
+    """Return a verdict per distinct id: whether all the ancestry that its provenance names is there and agrees.
 
-    Reasons: no_request (a made record names none), not_in_ledger, another_model (the ledger has another answer's model),
-    span (a passage or a quotation is not at its characters, or the source is not the passage), not_asked (no request
-    of the record holds its source's text), not_answered (the ledger's answers do not hold what the record says; QA and Persona), no_parent, and
-    parent (one fails by itself). `among` holds the parents. Detail says what; no score.
+    Reasons: no_request (a made record names none), not_in_ledger, another_model (the ledger has another answer's),
+    span (a passage or a quotation is not at its characters, or the source is not the passage), not_asked (no request of
+    the record holds its source's text), not_answered (no answer in the ledger holds what the record says; for QA and
+    Persona), no_parent, and parent (one fails by itself). `among` holds the parents. Detail says what; no score.
 
     A given record (a document, say) has no ancestry and passes. Records of several kinds may be mixed."""
     known = by_id([*among, *records])

@@ -1,24 +1,24 @@
 """workbench: the rag_qa recipe through the runner, with a ledger, its own prompt, parser and evidence check.
 
-Three jobs. `run`: `rows` questions for `rows` distinct passages, into a ledger and a run folder. `replay`: the same
-again from that ledger into a new folder, in a new process; no request is sent. `planned`: a plan of `rows` tasks
-that a budget of 2,000 requests stops, to see what memory a long plan takes; its `rows` is what was made.
+Four jobs. `run`: `rows` questions for `rows` distinct passages, into a ledger and a run folder. `replay`: the same
+again from that ledger into a new folder, in a new process; no request is sent. `lookup`: answers served by the ledger
+alone, without recipe or runner. `planned`: a plan of `rows` tasks that are all made, by a recipe that asks nothing, to
+see what memory a long plan takes.
 
 No unanswerable controls and no hard negatives: both are work of the recipe that the other tools do not do here.
 """
 
+import asyncio
 from pathlib import Path
 
 from tests.bench.peers import common
 from workbench import llm, runner
 from workbench.corpus import Chunk, Corpus
 from workbench.recipes import rag_qa
-from workbench.records import Passage, Span
+from workbench.records import Instruction, Passage, Span
 
 PLAIN = rag_qa.Mix(unanswerable=0, negatives=0)
 OPTIONS = runner.Options(concurrency=common.CONCURRENCY, progress=False)
-PLANNED_PASSAGES = 1_000
-PLANNED_REQUESTS = 2_000
 
 
 def corpus(passages: int) -> Corpus:
@@ -51,16 +51,36 @@ def into(folder: str):
 
 
 def planned(rows: int, base_url: str, work: Path):
-    plan = rag_qa.plan(corpus(PLANNED_PASSAGES), per_chunk=rows // PLANNED_PASSAGES, mix=PLAIN)
-    assert plan.total == rows
+    async def make(task: int, client: llm.Client) -> Instruction:
+        return Instruction(f"row {task}")
+
+    plan = runner.Plan(lambda: iter(range(rows)), total=rows)
 
     def run() -> int:
-        budget, ledger = llm.Budget(requests=PLANNED_REQUESTS), client(base_url, work)
-        result = runner.run(rag_qa.make, plan, client=ledger, out=work / "out", budget=budget, options=OPTIONS)
-        return result.record_count
+        return runner.run(make, plan, client=client(base_url, work), out=work / "out", options=OPTIONS).record_count
 
     return run
 
 
+def lookup(rows: int, base_url: str, work: Path):
+    requests = [llm.Request(({"role": "user", "content": common.prompt(index)},)) for index in range(rows)]
+
+    async def ask_all(ledger: llm.Ledger) -> int:
+        left, answers = iter(requests), []
+
+        async def work_through() -> None:
+            for request in left:
+                answers.append(await ledger.complete(request))
+
+        await asyncio.gather(*(work_through() for _ in range(common.CONCURRENCY)))
+        await ledger.client.aclose()
+        return sum(answer.is_from_ledger for answer in answers)
+
+    first = client(base_url, work)
+    asyncio.run(ask_all(first))
+    first.close()
+    return lambda: asyncio.run(ask_all(client(base_url, work)))
+
+
 if __name__ == "__main__":
-    common.main(run=into("out"), replay=into("replay"), planned=planned)
+    common.main(run=into("out"), replay=into("replay"), planned=planned, lookup=lookup)
