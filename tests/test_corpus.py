@@ -188,6 +188,25 @@ def test_each_passage_stands_under_its_own_headings_and_a_hash_in_code_is_none()
     }  # fmt: skip
 
 
+def test_a_passage_that_opens_with_headings_stands_under_the_last_of_them():
+    found = chunk(Document(f"# A\n\n## B\n\n### C\n\n{FILL}\n\n## D\n\n{FILL}"), characters=(60, 99))
+    assert [(piece.text.split("\n")[0], piece.headings) for piece in found] == [
+        ("# A", ("A", "B", "C")),
+        ("## D", ("A", "D")),
+    ]
+
+
+def test_the_front_matter_of_a_page_is_no_heading():
+    for end in ("\n", "\r\n"):
+        text = f"---\ntitle: A page\n# a comment\n---\n\n{FILL}\n\n## Below\n\n{FILL}\n\n---\n\n{FILL}".replace(
+            "\n", end
+        )
+        assert [piece.headings for piece in chunk(Document(text, title="A page"), characters=(60, 99))] == [
+            ("A page",),
+            *[("A page", "Below")] * 2,
+        ]
+
+
 def test_a_title_that_is_no_heading_stands_first_and_the_section_reads_on_one_line():
     text = f"## Shutting down\n\n{FILL}"
     assert [piece.section for piece in chunk(Document(text, title="Workers"))] == ["Workers > Shutting down"]

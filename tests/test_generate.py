@@ -163,3 +163,20 @@ def test_the_same_seed_gives_the_same_rows_and_another_seed_others(tmp_path, bun
     ]
     strip = lambda records: [replace(record, provenance=replace(record.provenance, requests=())) for record in records]  # noqa: E731
     assert rows[0] == rows[1] and strip(rows[0]) != strip(rows[2])
+
+
+def test_a_later_run_without_rows_leaves_no_export_and_no_report_of_the_earlier_one(tmp_path, bundled):
+    generate.from_documents(bundled, out=tmp_path, client=llm.Offline(), settings=Settings(rows=5))
+    assert (tmp_path / "report.html").exists() and (tmp_path / "export").exists()
+    with pytest.raises(InputError, match="no row was accepted"):
+        generate.from_documents(bundled, out=tmp_path, client=llm.Scripted(lambda request: "no"), settings=Settings(rows=5))
+    assert not (tmp_path / "report.html").exists() and not (tmp_path / "export").exists()
+
+
+def test_verdicts_of_other_checks_of_before_do_not_count(tmp_path, bundled):
+    from workbench.records import Verdict
+
+    data = generate.from_documents(bundled, out=tmp_path, client=llm.Offline(), settings=Settings(rows=5))
+    data.run.mark([Verdict(record.id, "old", False, reason="gone") for record in data.records])
+    again = generate.from_documents(bundled, out=tmp_path, client=llm.Offline(), settings=Settings(rows=5))
+    assert len(again.run.kept()) == 5

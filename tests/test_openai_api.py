@@ -139,6 +139,15 @@ def test_what_is_sent_is_what_was_asked(monkeypatch):
     assert server.headers[0]["Authorization"] == "Bearer sk-secret-123"
 
 
+def test_the_parameters_on_record_are_those_that_were_sent():
+    with serving(lambda body: "fine") as server:
+        client = llm.OpenAI(server.url, "m", sampling=Sampling(max_tokens=9, seed=7, extra={"max_completion_tokens": 50, "top_k": 3}))
+        answer = complete(client, Request(ASK.messages, Sampling(temperature=0.0), sample=2))
+    recorded = json.loads(answer.sampling)
+    assert recorded.pop("sample") == 2
+    assert recorded | recorded.pop("extra") == {name: value for name, value in server.bodies[0].items() if name not in ("model", "messages")}
+
+
 def test_a_json_schema_is_sent_only_where_it_was_asked_for():
     schema = {"type": "object"}
     with serving(lambda body: "{}") as server:

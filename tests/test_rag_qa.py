@@ -163,6 +163,15 @@ def test_a_row_holds_its_passage_and_where_everything_stands(tmp_path):
     assert len(origin.requests) == 1 and json.loads(origin.sampling) == {"max_tokens": 700, "sample": 0}
 
 
+def test_the_same_question_in_another_round_is_another_draw():
+    client = Scripted([said(), said()])
+    for sample in (0, 7):
+        make(client, replace(task(), sample=sample))
+    assert [request.sample for request in client.requests] == [0, 7] and client.requests[0].messages == client.requests[
+        1
+    ].messages
+
+
 def test_every_offset_of_every_row_from_real_pages_points_at_its_text(bundled):
     people = [Persona("A baker who bakes at night.")]
     plan = rag_qa.plan(bundled, personas=people, mix=Mix(unanswerable=0.2))
@@ -367,9 +376,9 @@ def test_a_plan_has_every_passage_once_a_round_for_every_persona_and_says_how_ma
 
 
 def test_a_plan_can_be_drawn_again_and_is_the_same_for_the_same_seed_only():
-    shown = lambda plan: [
-        (made.chunk.passage.span, made.kind, made.sample, made.is_control, made.persona) for made in plan
-    ]  # noqa: E731
+    def shown(plan):
+        return [(made.chunk.passage.span, made.kind, made.sample, made.is_control, made.persona) for made in plan]
+
     corpus = Corpus.of(DOCUMENTS)
     plan = rag_qa.plan(corpus, per_chunk=9, seed=1)
     assert (
@@ -379,6 +388,8 @@ def test_a_plan_can_be_drawn_again_and_is_the_same_for_the_same_seed_only():
         != shown(rag_qa.plan(corpus, per_chunk=9, seed=2))
     )
     assert shown(plan.first(5)) == shown(plan)[:5]
+    rounds = [[made.chunk.passage.span for made in plan][at : at + 3] for at in range(0, 27, 3)]
+    assert len({tuple(spans) for spans in rounds}) > 1, "each round has an order of its own"
     assert shown(rag_qa.plan(corpus, per_chunk=4, seed=1)) == shown(plan)[:12], "more rounds only add to the end"
 
 

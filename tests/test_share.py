@@ -139,9 +139,9 @@ def shown(records, format, folder):
 
 
 def test_chat_is_messages_from_a_user_and_an_assistant(tmp_path):
-    say = lambda user, assistant: {
-        "messages": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-    }  # noqa: E731
+    def say(user, assistant):
+        return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]}
+
     assert shown([ROW, CONTROL], "chat", tmp_path) == [
         say("Drain the hose before frost.\n\nQuestion: When is a hose drained?", "Before frost."),
         say("Coil the hose.\n\nQuestion: When is a hose painted?", "The passage does not answer this question."),

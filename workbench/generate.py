@@ -4,6 +4,7 @@
     data = generate.from_documents("data/documents", out="data/runs/first", client=llm.Offline(), rows=100)"""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,13 +83,14 @@ def from_documents(
     growth = None
     if settings.rows is None:
         run = runner.run(rag_qa.make, plan, client=job.ledger, out=job.out / "qa", budget=budget)
-        (run.folder / "verdicts" / "rows.parquet").unlink(missing_ok=True)
-        run.mark(check(run.records))
+        run.mark(check(run.records), only=True)
         records = run.kept()
     else:
         growth = stages.grow(rag_qa.make, plan, rows=settings.rows, client=job.ledger, out=job.out / "qa", check=check, gates=gates, budget=budget)
         run, records = growth.run, growth.accepted
     if not records:
+        for old in (job.out / "export", job.out / "report.html"):  # of an earlier run, whose rows are not in this one
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         raise InputError(f"no row was accepted, so there is nothing to export.\n{run!r}")
     store.write(job.documents, job.out / "documents.parquet")
     files = share.export(records, job.out / "export", name="qa")
@@ -133,7 +135,7 @@ class _Job:
         plan = persona.plan(self.corpus, count=self.settings.personas, seed=self.settings.seed)
         run = runner.run(persona.make, plan, client=self.ledger, out=self.out / "personas", budget=budget)
         if run.records:
-            run.mark(rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)), dedup.exact(run.records))
+            run.mark(rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)), dedup.exact(run.records), only=True)
         if not (people := run.kept()):
             raise InputError(f"no persona was accepted, so there is nobody to ask. Go on without personas, or mend this first:\n{run!r}")
         return people  # type: ignore[return-value]

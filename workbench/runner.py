@@ -201,6 +201,8 @@ class _Engine:
         with only_writer(self.out):
             for leftover in (self.out / "shards").glob(".0*"):
                 shutil.rmtree(leftover)  # a shard that a killed process was writing
+            for leftover in self.out.glob(".run.json.*"):
+                leftover.unlink()
             self._old = {folder.name: manifest for folder, manifest in runs.shards(self.out)}
             self.info |= {
                 "recipe": _name(self.make), "workbench": workbench.__version__, "code": self.code, "stopped": "unfinished",

@@ -7,6 +7,7 @@
     out/verdicts/<check>.parquet        what the checks said"""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -76,8 +77,12 @@ class Run:
         files = [folder / f"{kind}.parquet" for folder, manifest in shards(self.folder) if manifest["rows"].get(kind)]
         return pa.concat_tables([store.read_table(file) for file in files]) if files else store.schema(store._TABLES[kind]).empty_table()
 
-    def mark(self, *checks: Iterable[Verdict]) -> "Run":
-        """Keep the verdicts of these checks in the folder, in place of the same checks' older ones, and return the run."""
+    def mark(self, *checks: Iterable[Verdict], only: bool = False) -> "Run":
+        """Keep the verdicts of these checks in the folder, in place of the same checks' older ones, and return the run.
+
+        With `only`, other checks' verdicts of before are dropped: these are all there are."""
+        if only:
+            shutil.rmtree(self.folder / "verdicts", ignore_errors=True)
         by_check: dict[str, list[Verdict]] = {}
         for verdict in (verdict for check in checks for verdict in check):
             by_check.setdefault(verdict.check, []).append(verdict)

@@ -143,8 +143,7 @@ def grow(
     if run is None:
         raise InputError("the plan has no task. Give documents with longer text.")
     beyond = [Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for") for record in accepted[rows:]]
-    (run.folder / "verdicts" / "rows.parquet").unlink(missing_ok=True)
-    run.mark(verdicts, beyond)
+    run.mark(verdicts, beyond, only=True)
     return Growth(run, accepted[:rows], tuple(stages), rows, why)
 
 

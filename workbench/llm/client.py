@@ -40,9 +40,15 @@ class Sampling:
         """Return these parameters where they are set, and the other's where they are not."""
         return _over(self, other)
 
-    def sent(self) -> dict[str, Any]:
-        """The parameters that are set, as plain JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if value is not None}
+    def sent(self, sample: int = 0) -> dict[str, Any]:
+        """The parameters that are sent for a sample, as plain JSON: each sample has a seed of its own, or it would be the
+        same draw again."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if value is not None}
+        if self.seed is not None:
+            values["seed"] = self.seed + sample
+        if "max_completion_tokens" in (self.extra or {}):
+            values.pop("max_tokens", None)  # its new name; servers that know the one refuse the other
+        return values
 
 
 @lru_cache(1024)  # the same few pairs, for every request
@@ -113,7 +119,7 @@ def what_is_sent(client: Client, request: Request) -> dict[str, Any]:
 
     The ledger keys by this, so what is not in here must not be sent."""
     sampling = request.sampling.over(client.sampling)
-    sent = {"endpoint": client.endpoint, "model": client.model, "messages": request.messages, "sampling": sampling.sent(), "sample": request.sample}
+    sent = {"endpoint": client.endpoint, "model": client.model, "messages": request.messages, "sampling": sampling.sent(request.sample), "sample": request.sample}
     if request.n != 1:
         sent["n"] = request.n
     if request.schema is not None and sampling.json_schema:
@@ -144,7 +150,7 @@ def text_hash(text: str) -> str:
 @lru_cache(4096)
 def _sampling_json(sampling: Sampling, sample: int) -> str:
     """The parameters as sent, as JSON, the sample number with them."""
-    return json.dumps({**sampling.sent(), "sample": sample}, sort_keys=True)
+    return json.dumps({**sampling.sent(sample), "sample": sample}, sort_keys=True)
 
 
 # --- prices ---------------------------------------------------------------------------------------------------------

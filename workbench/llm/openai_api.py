@@ -107,19 +107,17 @@ class OpenAI:
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling = request.sampling.over(self.sampling)
+        sent = sampling.sent(request.sample)
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
-        for name in ("temperature", "top_p", "max_tokens", "stop"):
-            if (value := getattr(sampling, name)) is not None:
-                body[name] = value
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed + request.sample  # the same seed would draw the same text again
+        for name in ("temperature", "top_p", "max_tokens", "stop", "seed"):
+            if name in sent:
+                body[name] = sent[name]
         if request.n != 1:
             body["n"] = request.n
         if request.schema is not None and sampling.json_schema:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": request.schema}}
+            form = {"name": "answer", "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
         body.update(sampling.extra or {})
-        if "max_completion_tokens" in body:
-            body.pop("max_tokens", None)
         return body
 
     async def _post(self, body: bytes) -> Completion:
