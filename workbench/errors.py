@@ -67,6 +67,7 @@ class CallFailed(WorkbenchError):
         self.reason, self.detail, self.raw = reason, detail, raw
         self.fatal, self.attempts = fatal, attempts
         self.retry_after_seconds: float | None = None
+        self.key = ""  # of the ledger, once it is in one
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
         self.cost: float | None = None

@@ -33,6 +33,10 @@ class Sampling:
     json_schema: bool | None = None
     extra: Mapping[str, Any] | None = None
 
+    def __post_init__(self):
+        if self.extra is not None:
+            object.__setattr__(self, "extra", json.loads(json.dumps(dict(self.extra))))  # a copy: nobody changes it afterwards
+
     def __hash__(self) -> int:
         return hash((self.temperature, self.top_p, self.max_tokens, self.seed, self.stop, self.json_schema))
 
@@ -46,9 +50,10 @@ class Sampling:
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if value is not None}
         if self.seed is not None:
             values["seed"] = self.seed + sample
-        if "max_completion_tokens" in (self.extra or {}):
+        extra = values.pop("extra", {})
+        if "max_completion_tokens" in extra:
             values.pop("max_tokens", None)  # its new name; servers that know the one refuse the other
-        return values
+        return {**values, **extra}
 
 
 @lru_cache(1024)  # the same few pairs, for every request
@@ -237,12 +242,13 @@ class Budget:
     def _most(self, request: Request, sampling: Sampling, price: Price | None) -> dict[str, float]:
         # 16 tokens a message for the chat template's own marks; a byte-level tokenizer never makes more tokens than bytes.
         prompt = sum(len(m["content"].encode()) + 16 for m in request.messages)
-        longest = (sampling.extra or {}).get("max_completion_tokens") or sampling.max_tokens
+        extra = sampling.extra or {}
+        longest = extra.get("max_completion_tokens") or extra.get("max_tokens") or sampling.max_tokens
         if longest is None and (self.caps["money"] is not None or self.caps["tokens"] is not None):
             raise ClientError("a budget of money or tokens needs an answer's longest length: set Sampling(max_tokens=...).")
         if self.caps["money"] is not None and price is None:
             raise ClientError("a budget of money needs a price, and none is known for this model: give the client price=Price(prompt=..., completion=...), or cap tokens or requests instead.")
-        answer = request.n * (longest or 0)
+        answer = extra.get("n", request.n) * (longest or 0)
         return {"money": price.of(prompt, answer) if price else 0.0, "tokens": prompt + answer, "requests": 1}  # type: ignore[dict-item]
 
     def __repr__(self) -> str:

@@ -10,11 +10,12 @@ miss the last commits; then those requests are sent again."""
 
 import asyncio
 import contextlib
+import math
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ CREATE TABLE texts (hash TEXT PRIMARY KEY, text TEXT);
 CREATE TABLE asks (run TEXT, key TEXT, PRIMARY KEY (run, key)) WITHOUT ROWID;
 CREATE INDEX calls_by_run ON calls (run);
 CREATE INDEX failures_by_run ON failures (run);
+CREATE INDEX failures_by_key ON failures (key);
 """
 _ANSWER = "choices, model, endpoint, sampling, prompt_tokens, completion_tokens, cost, seconds, attempts"
 _PUT_CALL = f"INSERT OR IGNORE INTO calls (key, run, {_ANSWER}, created, request) VALUES ({', '.join('?' * 13)})"
@@ -60,7 +62,8 @@ class Ledger:
         self._under_way: dict[tuple[int, str], asyncio.Future[Completion]] = {}
         self._texts: set[str] = set()
         self._queue: list[tuple[str, tuple[Any, ...]]] = []
-        self._committed: asyncio.Future[None] | None = None
+        self._committed: dict[int, asyncio.Future[None]] = {}  # by event loop: each waits for a commit of its own
+        self._lost_race: set[str] = set()  # keys whose answer another process wrote first
 
     @property
     def client(self) -> Client:
@@ -112,8 +115,12 @@ class Ledger:
                              answer.completion_tokens, answer.cost, answer.seconds, answer.attempts, time.time(), self._shown(sent))),
             )  # fmt: skip
         except CallFailed as error:
-            mine.set_exception(error)
-            mine.exception()  # seen: nobody else may be waiting
+            error.key = key
+            if error.reason == "budget":
+                mine.cancel()  # this run's budget; who waits for the same may have another
+            else:
+                mine.set_exception(error)
+                mine.exception()  # seen: nobody else may be waiting
             if error.reason != "budget":  # what was never sent has no entry
                 await self._commit(
                     (_PUT_FAILURE, (key, request.run, self._shown(sent), error.reason, error.detail, error.raw, error.prompt_tokens,
@@ -124,6 +131,8 @@ class Ledger:
             mine.cancel()
             raise
         else:
+            if key in self._lost_race and (row := self._get(key)) is not None:
+                answer = _completion(key, row)  # what is written down is what counts
             mine.set_result(answer)
             return answer
         finally:
@@ -144,47 +153,50 @@ class Ledger:
             messages.append(message)
         return orjson.dumps({**sent, "messages": messages}).decode()
 
-    def _put(self, statement: str, values: tuple[Any, ...]) -> None:
-        self._queue.append((statement, values))
-        if self._committed is None:
-            loop = asyncio.get_running_loop()
-            self._committed = loop.create_future()
-            loop.call_later(_COMMIT_EVERY_SECONDS, self._flush)
+    def _put(self, statement: str, values: tuple[Any, ...]) -> asyncio.Future[None]:
+        """Queue a write, and return what is done when this loop's next commit is."""
+        with self._lock:
+            self._queue.append((statement, values))
+        loop = asyncio.get_running_loop()
+        committed = self._committed.get(id(loop))
+        if committed is None or committed.get_loop() is not loop:  # an ended loop's number may come again
+            committed = self._committed[id(loop)] = loop.create_future()
+            loop.call_later(_COMMIT_EVERY_SECONDS, self._flush, committed)
+        return committed
 
     async def _commit(self, *writes: tuple[str, tuple[Any, ...]]) -> None:
         for statement, values in writes:
-            self._put(statement, values)
-        committed = self._committed
-        assert committed is not None
+            committed = self._put(statement, values)
         await asyncio.shield(committed)
 
-    def _flush(self) -> None:
-        committed, self._committed = self._committed, None
+    def _flush(self, committed: asyncio.Future[None]) -> None:
+        self._committed.pop(id(committed.get_loop()), None)
         try:
             self.flush()
-        except LedgerError as error:
-            if committed is not None and not committed.done():
+        except Exception as error:
+            if not committed.done():
                 committed.set_exception(error)
                 committed.exception()
         else:
-            if committed is not None and not committed.done():
+            if not committed.done():
                 committed.set_result(None)
 
     def flush(self) -> None:
         """Commit what is queued. Raises LedgerError, and keeps the queue, when the disk is full or the file is damaged."""
-        queue, self._queue = self._queue, []
-        if not queue:
-            return
-        groups: dict[str, list[tuple[Any, ...]]] = {}
-        for statement, values in queue:
-            groups.setdefault(statement, []).append(values)
-        try:
-            with self._lock, self._database:
-                for statement, rows in groups.items():
-                    self._database.executemany(statement, rows)
-        except sqlite3.Error as error:
-            self._queue = queue + self._queue
-            raise _explained(self.path, error) from error
+        with self._lock:
+            queue, self._queue = self._queue, []
+            groups: dict[str, list[tuple[Any, ...]]] = {}
+            for statement, values in queue:
+                groups.setdefault(statement, []).append(tuple(map(_storable, values)))
+            try:
+                with self._database:
+                    for statement, rows in groups.items():
+                        written = self._database.executemany(statement, rows).rowcount
+                        if statement is _PUT_CALL and written < len(rows):
+                            self._lost_race.update(row[0] for row in rows)
+            except sqlite3.Error as error:
+                self._queue = queue + self._queue
+                raise _explained(self.path, error) from error
 
     def close(self) -> None:
         """Commit what is queued and close the file. The ledger cannot be used afterwards."""
@@ -237,7 +249,7 @@ class Ledger:
         where, values = ("", ()) if run is None else (" WHERE run = ?", (run,))
         sums = (
             "count(*) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,"
-            " coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(cost), 0.0) AS cost, sum(cost IS NULL) AS unpriced"
+            " coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(cost), 0.0) AS cost, sum(cost IS NULL AND completion_tokens IS NOT NULL) AS unpriced"
         )
         total = {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0, "unpriced": 0}
         for table in ("calls", "failures"):
@@ -245,11 +257,29 @@ class Ledger:
                 total = {name: total[name] + (row[name] or 0) for name in total}
         return total
 
+    def account(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return tokens and cost of these requests, every failed try included; the cost is None where one is unknown."""
+        tokens, cost = 0, 0.0
+        for key in keys:
+            for table in ("calls", "failures"):
+                for row in self._rows(f"SELECT prompt_tokens, completion_tokens, cost FROM {table} WHERE key = ?", (key,)):
+                    tokens += (row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0)
+                    if row["cost"] is not None:
+                        cost += row["cost"]
+                    elif row["completion_tokens"] is not None:
+                        cost = math.nan
+        return {"tokens": tokens, "cost": None if math.isnan(cost) else cost}
+
     def __len__(self) -> int:
         return next(self._rows("SELECT count(*) AS n FROM calls"))["n"]
 
     def __repr__(self) -> str:
         return f"Ledger({self._client!r}, {self.path.name}: {len(self):,} answers)"
+
+
+def _storable(value: Any) -> Any:
+    """Half an emoji is no text that SQLite takes; it is written as a question mark."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
 
 def _completion(key: str, row: tuple[Any, ...]) -> Completion:

@@ -8,6 +8,7 @@ import random
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -93,14 +94,17 @@ class OpenAI:
                 if error.reason == "rate_limited":
                     waits += 1
                     pause = _pause(error, self.limits.backoff_seconds, waits)
-                    self._gate.was_refused(pause)
                     if time.monotonic() + pause > deadline:
+                        self._gate.was_refused(0)
                         raise
+                    self._gate.was_refused(pause)
                 elif _may_pass(error):
                     attempts += 1
                     if attempts >= self.limits.max_attempts:
                         raise
                     pause = _pause(error, self.limits.backoff_seconds, attempts)
+                    if time.monotonic() + pause > deadline:
+                        raise
                 else:
                     raise
                 await asyncio.sleep(pause)
@@ -109,15 +113,12 @@ class OpenAI:
         sampling = request.sampling.over(self.sampling)
         sent = sampling.sent(request.sample)
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
-        for name in ("temperature", "top_p", "max_tokens", "stop", "seed"):
-            if name in sent:
-                body[name] = sent[name]
+        body.update((name, value) for name, value in sent.items() if name != "json_schema")
         if request.n != 1:
             body["n"] = request.n
         if request.schema is not None and sampling.json_schema:
             form = {"name": "answer", "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        body.update(sampling.extra or {})
         return body
 
     async def _post(self, body: bytes) -> Completion:
@@ -134,7 +135,7 @@ class OpenAI:
             raise CallFailed("connection", f"{self.endpoint}: {self._mask(str(error)) or type(error).__name__}") from None
         if status != 200:
             raise self._refused(status, headers, raw.decode("utf-8", "replace"))
-        return _read(raw, self.model)
+        return _read(raw, self.model, self._mask)
 
     def _refused(self, status: int, headers: Any, text: str) -> CallFailed:
         text = self._mask(text)[:_RAW_CHARACTERS]
@@ -170,9 +171,9 @@ class OpenAI:
             await session.close()
 
 
-def _read(raw: bytes, asked_model: str) -> Completion:
+def _read(raw: bytes, asked_model: str, mask: Callable[[str], str] = str) -> Completion:
     """The completion in a 200 answer; every finish other than a whole text is a CallFailed with its reason."""
-    shown = raw[:_RAW_CHARACTERS].decode("utf-8", "replace")
+    shown = mask(raw.decode("utf-8", "replace"))[:_RAW_CHARACTERS]
     try:
         body = orjson.loads(raw)
     except ValueError as error:
@@ -209,7 +210,7 @@ def _read(raw: bytes, asked_model: str) -> Completion:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
 def _may_pass(error: CallFailed) -> bool:
