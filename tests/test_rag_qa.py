@@ -472,3 +472,20 @@ def test_what_a_document_orders_reaches_the_model_only_between_tags(control):
         for name, content in (("evil", user["content"]), ("clean", clean.messages[1]["content"])):
             left[name] = re.sub(r"<(\w+)>\n.*?\n</\1>", "<>", content, flags=re.DOTALL)
         assert left["evil"] == left["clean"] and "ignore all rules" in user["content"]
+
+
+@pytest.mark.parametrize(("evidence", "text", "place"), [
+    ("the cat", "concat the cats, then the cat", (22, 29)), ("cat", "concatenation", None), ("猫坐", "一只猫坐在垫子上", (2, 4)),
+])  # fmt: skip
+def test_evidence_begins_and_ends_where_words_do(evidence, text, place):
+    assert locate(evidence, text) == place
+
+
+def test_a_long_quotation_of_many_equal_words_is_looked_for_in_no_time():
+    assert locate("a " * 5000 + "b", "a  " * 20_000) is None
+
+
+@pytest.mark.parametrize("evidence", ["water", "splits", "."])
+def test_a_single_word_is_no_evidence(evidence):
+    row = make(Scripted([said(evidence=evidence)]))
+    assert isinstance(row, Failure) and row.reason == "evidence"

@@ -152,10 +152,10 @@ def test_an_edited_constant_of_a_recipe_re_makes_every_row(world):
 
 
 def test_a_comment_in_a_recipe_re_makes_nothing(world):
-    manifests = {path: path.stat().st_mtime_ns for path in world.folder.rglob("manifest.json")}
+    manifests = {path: path.stat().st_mtime_ns for path in world.folder.rglob("Instruction.parquet")}
     world.recipe(RECIPE.replace("def shown", "# only words\n\ndef shown"))
     _, sent = world.run()
-    assert sent == 0 and {path: path.stat().st_mtime_ns for path in world.folder.rglob("manifest.json")} == manifests
+    assert sent == 0 and {path: path.stat().st_mtime_ns for path in world.folder.rglob("Instruction.parquet")} == manifests
 
 
 def test_a_changed_parser_re_makes_every_row_and_sends_nothing(world, monkeypatch):
@@ -183,6 +183,87 @@ def test_a_function_of_a_notebook_is_followed_to_what_it_names(tmp_path):
     assert cell(base) == cell(base) == cell("# a comment\n" + base)
     assert len({cell(base), cell(base.replace("= 3", "= 4")), cell(base.replace("x[:LIMIT]", "x[LIMIT:]")), cell(base.replace("helper(task)", "[helper(task)]"))}) == 4
     assert cell(base) == cell("unrelated = 1\n" + base)
+
+
+EDITS = [
+    ("limit = 3", "limit = 4"),
+    ("re.compile('a')", "re.compile('b')"),
+    ("lambda x: x + 1", "lambda x: x + 2"),
+    ("partial(pow, 2)", "partial(pow, 3)"),
+    ("Style('plain')", "Style('bold')"),
+    ("return 'base'", "return 'other base'"),
+    ("return x * 10", "return x * 11"),
+    ("return inner * 7", "return inner * 8"),
+]
+MODULE = """
+import functools, re
+from functools import partial
+limit = 3
+TABLE = {"a": re.compile('a'), "f": lambda x: x + 1}
+double = partial(pow, 2)
+
+class Base:
+    def name(self):
+        return 'base'
+
+class Style(Base):
+    def __init__(self, kind):
+        self.kind = kind
+
+STYLE = Style('plain')
+
+@functools.cache
+def slow(x):
+    return x * 10
+
+def outer():
+    inner = 5
+    def closed():
+        return inner * 7
+    return closed
+
+CLOSED = outer()
+
+async def make(task, client):
+    return limit, TABLE, double, STYLE, slow(task), CLOSED()
+"""
+
+
+@pytest.mark.parametrize("kind", ["module", "notebook"])
+@pytest.mark.parametrize(("before", "after"), EDITS)
+def test_an_edit_anywhere_behind_a_recipe_changes_its_fingerprint(kind, before, after, monkeypatch):
+    import types
+
+    from workbench._code import code_fingerprint
+
+    def loaded(source):
+        name = "a_recipe_module" if kind == "module" else "__main__"
+        module = types.ModuleType(name)
+        module.__file__ = "/nowhere/a_recipe_module.py"
+        if kind == "module":
+            monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(source, "<source>", "exec"), module.__dict__)
+        return code_fingerprint(module.make)
+
+    assert before in MODULE
+    assert loaded(MODULE) == loaded(MODULE) != loaded(MODULE.replace(before, after))
+
+
+def test_the_object_behind_a_bound_recipe_is_part_of_its_fingerprint():
+    from functools import partial
+
+    from workbench._code import code_fingerprint
+
+    class Recipe:
+        def __init__(self, style):
+            self.style = style
+
+        async def make(self, task, client): ...
+
+        async def __call__(self, task, client): ...
+
+    for of in (lambda style: Recipe(style).make, Recipe, lambda style: partial(Recipe(style), style)):
+        assert code_fingerprint(of("a")) == code_fingerprint(of("a")) != code_fingerprint(of("b"))
 
 
 def test_fingerprints_are_the_same_in_another_process(tmp_path):

@@ -48,9 +48,10 @@ def generate(
         documents = store.documents(docs)
         for name, why in documents.skipped:
             typer.secho(f"skipped {name}: {why}", fg="yellow", err=True)
-        settings = job.Settings(rows=rows, personas=personas, languages=tuple(language or ("en",)), seed=seed)
+        settings = job.Settings(rows=rows, personas=personas, languages=tuple(language or ("en",)), seed=seed, concurrency=concurrency)
         if not model.startswith("offline"):
-            typer.echo("asking a pilot of 20, to estimate the whole ...", err=True)
+            first = f"inventing {personas} personas, then " if personas else ""
+            typer.echo(f"{first}asking a pilot of 20, to estimate the questions ...", err=True)
             typer.echo(f"estimate: {job.estimate(documents, out=out, client=client, settings=settings, budget=cap)}", err=True)
             if not yes and sys.stdin.isatty() and not typer.confirm("Go on?", default=True):
                 raise typer.Exit(1)
@@ -68,6 +69,8 @@ def generate(
 def _client(model: str, base_url: str, sampling, concurrency: int):  # noqa: ANN202  a Client, imported late
     from workbench import llm
 
+    if base_url and model.startswith("offline"):
+        _fail("--base-url names a server and --model names none of its models. Add --model NAME, or leave --base-url out for the offline rules.")
     if model == "offline" or model.startswith("offline/"):
         return llm.Offline(model.partition("/")[2] or "strong", sampling=sampling)
     if base_url:
@@ -78,7 +81,7 @@ def _client(model: str, base_url: str, sampling, concurrency: int):  # noqa: ANN
 
 
 def _show(data, out: Path) -> None:  # noqa: ANN001
-    from workbench import _html
+    from workbench import _html, runs
 
     funnel = [[step.label, step.count if step.kind == "total" else -step.count] for step in data.run.funnel()]
     typer.echo(_html.text_table(["", "rows"], funnel, width=60))
@@ -86,7 +89,7 @@ def _show(data, out: Path) -> None:  # noqa: ANN001
         typer.echo("\n" + _html.text_table(*data.growth.table()))
     if data.run.is_offline:
         typer.echo("\nWritten by the offline rules, not by a model: it shows that everything works, and is no data to train on.")
-    typer.echo(f"\n{len(data.records):,} rows, {data.run.cost_text}, {data.run.seconds:.1f} s")
+    typer.echo(f"\n{len(data.records):,} rows, {runs.cost_text(data.spent)}, {data.run.seconds:.1f} s")
     typer.echo(f"report   {data.report}")
     for path in data.files.values():
         typer.echo(f"export   {path}")

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from workbench import prompts, runner, share, stages, store
 from workbench.corpus import Corpus
@@ -17,7 +18,7 @@ from workbench.quality import dedup, rules
 from workbench.recipes import persona, rag_qa
 from workbench.records import QA, Persona, Record, Verdict
 from workbench.report import write_report
-from workbench.runs import Run
+from workbench.runs import Run, read_info
 from workbench.stages import Gates, Growth
 
 _MOST_ROUNDS = 50  # questions a passage at most when rows are asked for: past that, passages have nothing new to say
@@ -26,7 +27,7 @@ _MOST_ROUNDS = 50  # questions a passage at most when rows are asked for: past t
 @dataclass(frozen=True)
 class Settings:
     """What to make: `rows` accepted (None: one pass over the plan), questions a passage, personas to invent first, the mix
-    of controls and negatives, the languages a row may be in, and the seed of everything random."""
+    of controls and negatives, the languages a row may be in, the seed of everything random, and the requests under way at once."""
 
     rows: int | None = None
     per_chunk: int = 1
@@ -34,6 +35,7 @@ class Settings:
     mix: rag_qa.Mix = rag_qa.Mix()  # noqa: RUF009  frozen
     languages: tuple[str, ...] = ("en",)
     seed: int = 0
+    concurrency: int = 64
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Dataset:
     growth: Growth | None
     files: dict[str, Path]
     report: Path
+    spent: dict[str, Any]  # by the questions, the personas and the pilot together, as Ledger.spent gives it
 
     @property
     def why_fewer(self) -> str:
@@ -78,15 +81,16 @@ def from_documents(
     Personas first where some are asked for, then questions in stages, checks, exports and report.html. Everything that
     finished is kept: the same call goes on where a killed one ended. Raises InputError for documents that cannot be used
     and when not a single row was accepted."""
+    check = checks(settings)  # before anything is paid for: a language that does not exist is refused here
     job = _Job(path, Path(out), client, settings, budget)
-    plan, check = job.plan(), checks(settings)
+    plan, options = job.plan(), runner.Options(concurrency=settings.concurrency)
     growth = None
     if settings.rows is None:
-        run = runner.run(rag_qa.make, plan, client=job.ledger, out=job.out / "qa", budget=budget)
-        run.mark(check(run.records), only=True)
+        run = runner.run(rag_qa.make, plan, client=job.ledger, out=job.out / "qa", budget=budget, options=options)
+        run.mark(check(run.records), job="generate")
         records = run.kept()
     else:
-        growth = stages.grow(rag_qa.make, plan, rows=settings.rows, client=job.ledger, out=job.out / "qa", check=check, gates=gates, budget=budget)
+        growth = stages.grow(rag_qa.make, plan, rows=settings.rows, client=job.ledger, out=job.out / "qa", check=check, gates=gates, budget=budget, options=options)
         run, records = growth.run, growth.accepted
     if not records:
         for old in (job.out / "export", job.out / "report.html"):  # of an earlier run, whose rows are not in this one
@@ -94,8 +98,9 @@ def from_documents(
         raise InputError(f"no row was accepted, so there is nothing to export.\n{run!r}")
     store.write(job.documents, job.out / "documents.parquet")
     files = share.export(records, job.out / "export", name="qa")
-    report = write_report(job.out / "report.html", run, records, growth)
-    return Dataset(records, run, job.documents, job.people, growth, files, report)
+    spent = job.spent()
+    report = write_report(job.out / "report.html", run, records, growth, spent)
+    return Dataset(records, run, job.documents, job.people, growth, files, report, spent)
 
 
 def estimate(
@@ -106,9 +111,10 @@ def estimate(
     settings: Settings = Settings(),  # noqa: B008  frozen
     budget: Budget | None = None,
 ) -> stages.Estimate:
-    """Return what from_documents() with the same arguments will take, from a pilot of 20 tasks.
+    """Return what the questions of from_documents() with the same arguments will take, from a pilot of 20 tasks.
 
-    The pilot's answers are in the ledger, so they are not paid for twice."""
+    Personas, where some are asked for, are invented first, because the questions depend on them. The pilot's answers are in the ledger, so they are not paid for twice."""
+    checks(settings)
     job = _Job(path, Path(out), client, settings, budget)
     guess = stages.estimate(rag_qa.make, job.plan(), client=job.ledger, out=job.out / "pilot", budget=budget)
     return guess if settings.rows is None else guess.for_rows(settings.rows)
@@ -131,11 +137,16 @@ class _Job:
             per_chunk = max(per_chunk, min(_MOST_ROUNDS, 1 + 3 * self.settings.rows // a_round))
         return rag_qa.plan(self.corpus, per_chunk=per_chunk, personas=self.people, seed=self.settings.seed, mix=self.settings.mix)
 
+    def spent(self) -> dict[str, Any]:
+        """What the whole job paid for: pilot, personas and questions."""
+        parts = [self.ledger.spent(info["id"]) for name in ("pilot", "personas", "qa") if (info := read_info(self.out / name))]
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
+
     def _invent(self, budget: Budget | None) -> list[Persona]:
         plan = persona.plan(self.corpus, count=self.settings.personas, seed=self.settings.seed)
         run = runner.run(persona.make, plan, client=self.ledger, out=self.out / "personas", budget=budget)
         if run.records:
-            run.mark(rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)), dedup.exact(run.records), only=True)
+            run.mark(rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)), dedup.exact(run.records), job="generate")
         if not (people := run.kept()):
             raise InputError(f"no persona was accepted, so there is nobody to ask. Go on without personas, or mend this first:\n{run!r}")
         return people  # type: ignore[return-value]

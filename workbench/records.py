@@ -267,7 +267,7 @@ class Failure:
     def as_of(self, task_id: str, task_index: int, requests: tuple[str, ...], cost: float | None) -> Self:
         """Return this failure with what only the runner knows."""
         return dataclasses.replace(
-            self, task_id=task_id, task_index=task_index, requests=self.requests or requests, cost=self.cost if self.cost is not None else cost
+            self, task_id=task_id, task_index=task_index, requests=requests or self.requests, cost=self.cost if self.cost is not None else cost
         )
 
 

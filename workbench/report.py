@@ -1,12 +1,13 @@
 """report.html: one self-contained page about a dataset. No script, nothing from another address, everything escaped."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from workbench import _html, store
 from workbench.records import QA
-from workbench.runs import Run
+from workbench.runs import Run, cost_text
 from workbench.stages import Growth
 
 _STYLE = (
@@ -16,9 +17,13 @@ _STYLE = (
 )
 
 
-def write_report(path: Path, run: Run, records: Sequence[QA], growth: Growth | None = None) -> Path:
-    """Write the page and return its path: the waterfall, the stages, the cost, and samples of rows and of losses."""
-    spent = run.spent
+def write_report(
+    path: Path, run: Run, records: Sequence[QA], growth: Growth | None = None, spent: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the page and return its path: the waterfall, the stages, the cost, and samples of rows and of losses.
+
+    `spent` is what was paid for all of it, as Ledger.spent gives it; the run's own when it is left out."""
+    spent = spent or run.spent
     parts = [
         f"<h1>{_html.escaped(len(records))} questions with evidence</h1>",
         _notice(run, growth),
@@ -29,7 +34,7 @@ def write_report(path: Path, run: Run, records: Sequence[QA], growth: Growth | N
         _html.facts(
             {
                 "model": run.info["client"]["model"], "requests paid": spent["requests"], "prompt tokens": spent["prompt_tokens"],
-                "completion tokens": spent["completion_tokens"], "cost": run.cost_text, "time, all sessions": f"{run.seconds:.1f} s",
+                "completion tokens": spent["completion_tokens"], "cost": cost_text(spent), "time, all sessions": f"{run.seconds:.1f} s",
             }
         ),
         "<h2>What is in it</h2>",

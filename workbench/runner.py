@@ -62,19 +62,24 @@ class Options:
     shard_tasks: int = 256
     progress: bool = True
 
+    def __post_init__(self):
+        if self.concurrency < 1 or self.shard_tasks < 1:
+            raise RunError(f"concurrency and shard_tasks must be 1 or more, got {self.concurrency} and {self.shard_tasks}.")
+
 
 class Plan:
     """Tasks that are drawn as they are needed, and can be drawn again: `Plan(lambda: (Task(i) for i in range(9)), total=9)`."""
 
-    def __init__(self, draw: Callable[[], Iterator[Any]], *, total: int | None = None):
-        self._draw, self.total = draw, total
+    def __init__(self, draw: Callable[[], Iterator[Any]], *, total: int | None = None, is_part: bool = False):
+        self._draw, self.total, self.is_part = draw, total, is_part
 
     def __iter__(self) -> Iterator[Any]:
         return self._draw()
 
     def first(self, count: int) -> "Plan":
         """Return the plan of the first `count` tasks."""
-        return Plan(lambda: itertools.islice(self._draw(), count), total=count if self.total is None else min(count, self.total))
+        is_part = self.is_part or self.total is None or count < self.total
+        return Plan(lambda: itertools.islice(self._draw(), count), total=count if self.total is None else min(count, self.total), is_part=is_part)
 
     def __repr__(self) -> str:
         return f"Plan({'unknown number of' if self.total is None else f'{self.total:,}'} tasks)"
@@ -108,6 +113,7 @@ class _Shard:
     outcomes: list[list[Record | Failure] | None]
     left: int
     is_whole: bool = True
+    same_as_old: bool = False  # the old shard of this number had these tasks, this code and this client
 
 
 @dataclass
@@ -158,6 +164,8 @@ class _TaskClient:
                 )  # fmt: skip
             )
         except CallFailed as error:
+            if error.key:
+                self.completions.append(error.key)
             self._count(error.cost, (error.prompt_tokens or 0) + (error.completion_tokens or 0))
             raise
         self.completions.append(answer.key)
@@ -205,6 +213,7 @@ class _Engine:
                 leftover.unlink()
             self._old = {folder.name: manifest for folder, manifest in runs.shards(self.out)}
             self.info |= {
+                "session": uuid.uuid4().hex[:16],
                 "recipe": _name(self.make), "workbench": workbench.__version__, "code": self.code, "stopped": "unfinished",
                 "client": {"model": self.ledger.model, "endpoint": self.ledger.endpoint, "sampling": self.ledger.sampling.sent()},
                 "ledger": os.path.relpath(self.ledger.path, self.out), "shard_tasks": self.options.shard_tasks,
@@ -269,7 +278,7 @@ class _Engine:
         if bar is not None:
             c = self.counts
             bar.n = c.done + c.skipped
-            bar.set_postfix_str(f"{c.records:,} records, {c.failed:,} failed, {c.tokens:,} tokens, ${c.cost:.2f}")
+            bar.set_postfix_str(f"{c.records:,} records, {c.failed:,} failed, {c.tokens:,} tokens" + (f", ${c.cost:.2f}" if c.cost else ""))
 
     def _finish(self, started: float) -> None:
         c = self.counts
@@ -325,21 +334,25 @@ class _Engine:
                 break
             ids = [content_hash(task) for task in tasks]
             seen = number + 1
-            old = self._old.get(f"{number:06d}")
-            if old is not None and old["key"] == self._key(ids) and not old["is_partial"] and not _NO_ANSWER & old["failures"].keys():
+            folder, old = self.out / "shards" / f"{number:06d}", self._old.get(f"{number:06d}")
+            is_same = old is not None and old["key"] == self._key(ids) and not old["is_partial"] and runs.is_whole(folder, old)
+            if is_same and not _NO_ANSWER & old["failures"].keys():
+                self._keep(folder, old)
                 self.counts.skipped += len(tasks)
                 self.counts.records += sum(count for kind, count in old["rows"].items() if kind != "Failure")
                 self.counts.failed += sum(old["failures"].values())
             else:
-                shard = shards[number] = _Shard(number, number * size, tasks, ids, [None] * len(tasks), len(tasks))
+                shard = shards[number] = _Shard(number, number * size, tasks, ids, [None] * len(tasks), len(tasks), same_as_old=is_same)
                 for at in range(len(tasks)):
                     if self.stopped:
                         return
                     yield shards, shard, at
             if self.stopped:
                 return
-        for name in self._old:  # shards of a longer plan of before
-            if int(name) >= seen:
+        if not seen:
+            raise RunError("there is no task to run, so nothing was changed. A generator can be read only once: give a list or a Plan.")
+        for name in self._old:  # shards of a longer plan of before; the first part of a plan may yet go on
+            if int(name) >= seen and not getattr(self.tasks, "is_part", False):
                 shutil.rmtree(self.out / "shards" / name)
 
     def _key(self, ids: list[str]) -> str:
@@ -359,7 +372,11 @@ class _Engine:
             self._notice(error)
         except _ENDS_THE_RUN:
             raise
-        except (Exception, SystemExit) as error:  # sys.exit() in a recipe would end the loop's thread, not the program
+        except asyncio.CancelledError as error:
+            if (running := asyncio.current_task()) is None or running.cancelling():
+                raise  # the run is being stopped
+            outcomes = [Failure("exception", f"the recipe was cancelled: {error!r}", traceback=traceback.format_exc())]
+        except BaseException as error:  # sys.exit() in a recipe would end the loop's thread, not the program
             outcomes = [Failure("exception", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())]
         keys = tuple(client.completions)
         outcomes = [o.as_of(task_id, shard.first + at, keys, client.cost) if isinstance(o, Failure) else o for o in outcomes]
@@ -384,7 +401,11 @@ class _Engine:
         for number in sorted(shards):
             shard = shards.pop(number)
             there = [at for at, outcomes in enumerate(shard.outcomes) if outcomes is not None]
-            if there:
+            made = sum(isinstance(outcome, Record) for at in there for outcome in shard.outcomes[at] or ())
+            old = self._old.get(f"{number:06d}")
+            if shard.same_as_old and made <= sum(count for kind, count in old["rows"].items() if kind != "Failure"):
+                self._keep(self.out / "shards" / f"{number:06d}", old)  # it was whole, and this one was stopped half way
+            elif there:
                 shard.ids = [shard.ids[at] for at in there]
                 shard.outcomes = [shard.outcomes[at] for at in there]
                 shard.is_whole = False
@@ -392,6 +413,10 @@ class _Engine:
                     self._write(shard)
                 except StoreError as error:
                     self._fatal = self._fatal or error
+
+    def _keep(self, folder: Path, manifest: dict[str, Any]) -> None:
+        """Make an old shard one of this session: it was looked at, and it still is what its tasks give."""
+        runs.write_json(folder / "manifest.json", {**manifest, "session": self.info["session"]})
 
     def _write(self, shard: _Shard) -> None:
         """Write the shard into a folder of its own and move it into place, manifest included, in one rename."""
@@ -401,15 +426,25 @@ class _Engine:
         folder = self.out / "shards" / f"{shard.number:06d}"
         temporary = self.out / "shards" / f".{shard.number:06d}.{os.getpid()}"
         manifest = {
-            "key": self._key(shard.ids), "tasks": len(shard.ids), "is_partial": not shard.is_whole,
+            "key": self._key(shard.ids), "session": self.info["session"], "tasks": len(shard.ids), "is_partial": not shard.is_whole,
             "rows": {kind: len(of_kind) for kind, of_kind in rows.items()},
             "failures": Counter(failure.reason for failure in rows.get("Failure", ())),
         }  # fmt: skip
         with _cannot_write(folder):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-        for kind, of_kind in rows.items():
-            store.write(of_kind, temporary / f"{kind}.parquet")
+        try:
+            for kind, of_kind in rows.items():
+                store.write(of_kind, temporary / f"{kind}.parquet")
+        except StoreError:
+            if not (unfit := {id(o): error for of_kind in rows.values() for o in of_kind if (error := _unfit(o))}):
+                raise  # the disk, and not a row
+            for at, outcomes in enumerate(shard.outcomes):
+                shard.outcomes[at] = [
+                    Failure("exception", unfit[id(o)], task_id=shard.ids[at], task_index=shard.first + at) if id(o) in unfit else o
+                    for o in outcomes or ()
+                ]
+            return self._write(shard)
         runs.write_json(temporary / "manifest.json", manifest)
         with _cannot_write(folder):
             if folder.exists():
@@ -420,7 +455,7 @@ class _Engine:
         """The same call again; tasks that were answered and could not be used are drawn anew."""
         if iter(self.tasks) is self.tasks:
             raise RunError("these tasks came from a generator, which can be read only once. Give run() a list or a Plan to be able to retry.")
-        redrawn = {failure.task_id for failure in last.failures if reason in (None, failure.reason) and failure.reason not in _NO_ANSWER}
+        redrawn = {failure.task_id for failure in Run(self.out, ledger=self.ledger).failures if reason in (None, failure.reason) and failure.reason not in _NO_ANSWER}
         info = runs.read_info(self.out) or self.info
         for task_id in redrawn:
             info["retries"][task_id] = info["retries"].get(task_id, 0) + 1
@@ -437,6 +472,15 @@ def _checked(made: Any) -> list[Record | Failure]:
         if not isinstance(outcome, Record | Failure):
             raise TypeError(f"make must return records and failures, got {type(outcome).__name__}")
     return outcomes
+
+
+def _unfit(outcome: Record | Failure) -> str:
+    """Why an outcome cannot be stored, in words; empty when it can."""
+    try:
+        store.table([outcome])
+    except StoreError as error:
+        return str(error)
+    return ""
 
 
 def _name(make: Make) -> str:

@@ -7,7 +7,7 @@
     out/verdicts/<check>.parquet        what the checks said"""
 
 import os
-import shutil
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 
 from workbench import _html, store
-from workbench.errors import LedgerError, RunError, StoreError
+from workbench.errors import LedgerError, RecordError, RunError, StoreError
 from workbench.llm.ledger import Ledger
 from workbench.records import KINDS, Document, Failure, Record, Verdict, by_id
 
@@ -43,7 +43,8 @@ class Run:
         self.info = read_info(self.folder)
         if self.info is None:
             raise RunError(f"{self.folder} is no run: it has no run.json. Check the path.")
-        self.manifests = [manifest for _, manifest in shards(self.folder)]
+        self._shards = list(shards(self.folder, session=self.info["session"]))
+        self.manifests = [manifest for _, manifest in self._shards]
         self._ledger, self._retry = ledger, retry
 
     # --- what came out ---
@@ -64,7 +65,7 @@ class Run:
         return [verdict for path in sorted((self.folder / "verdicts").glob("*.parquet")) for verdict in store.read(path)]
 
     def _read(self, kind: str) -> Iterator[Any]:
-        for folder, manifest in shards(self.folder):
+        for folder, manifest in self._shards:
             if manifest["rows"].get(kind):
                 yield from store.read(folder / f"{kind}.parquet")
 
@@ -74,18 +75,24 @@ class Run:
         kind = kind or (made[0] if len(made) == 1 else None)
         if kind is None:
             raise StoreError(f"the run holds {', '.join(made) or 'no records'}. Say which: run.table('QA').")
-        files = [folder / f"{kind}.parquet" for folder, manifest in shards(self.folder) if manifest["rows"].get(kind)]
+        files = [folder / f"{kind}.parquet" for folder, manifest in self._shards if manifest["rows"].get(kind)]
         return pa.concat_tables([store.read_table(file) for file in files]) if files else store.schema(store._TABLES[kind]).empty_table()
 
-    def mark(self, *checks: Iterable[Verdict], only: bool = False) -> "Run":
+    def mark(self, *checks: Iterable[Verdict], job: str = "") -> "Run":
         """Keep the verdicts of these checks in the folder, in place of the same checks' older ones, and return the run.
 
-        With `only`, other checks' verdicts of before are dropped: these are all there are."""
-        if only:
-            shutil.rmtree(self.folder / "verdicts", ignore_errors=True)
+        With the name of a `job`, what that job marked before and does not mark now is dropped; marks of others stay."""
         by_check: dict[str, list[Verdict]] = {}
         for verdict in (verdict for check in checks for verdict in check):
             by_check.setdefault(verdict.check, []).append(verdict)
+        if odd := [check for check in by_check if not re.fullmatch(r"[\w.-]+", check) or check.startswith(".")]:
+            raise RecordError(f"{odd[0]!r} cannot be a check's name. Use letters, digits, '_', '-' and '.'.")
+        if job:
+            info = read_info(self.folder) or self.info
+            for gone in set(info.get("jobs", {}).get(job, ())) - by_check.keys():
+                (self.folder / "verdicts" / f"{gone}.parquet").unlink(missing_ok=True)
+            info.setdefault("jobs", {})[job] = sorted(by_check)
+            write_json(self.folder / "run.json", info)
         for check, verdicts in by_check.items():
             store.write(verdicts, self.folder / "verdicts" / f"{check}.parquet", kind=Verdict)
         self.__dict__.pop("verdicts", None)
@@ -208,10 +215,7 @@ class Run:
     @property
     def cost_text(self) -> str:
         """The money spent, in words: what is unknown is said to be."""
-        spent = self.spent
-        if spent["unpriced"] and not spent["cost"]:
-            return "cost unknown (no price)"
-        return f"${spent['cost']:.2f}" + (f" and {spent['unpriced']:,} answers of unknown price" if spent["unpriced"] else "")
+        return cost_text(self.spent)
 
     @property
     def is_offline(self) -> bool:
@@ -228,6 +232,15 @@ class Run:
         whole = max((step.count for step in self.funnel()), default=0)
         note = "made by the offline rules, no model" if self.is_offline else ""
         return _html.card(self.info["recipe"], note, _html.facts(shown) + _html.bars(funnel, whole), warning=self.warning)
+
+
+def cost_text(spent: Mapping[str, Any]) -> str:
+    """Money in words, of what `Ledger.spent` gives: what is unknown is said to be."""
+    if not spent["requests"]:
+        return "nothing paid"
+    if spent["unpriced"] and not spent["cost"]:
+        return "cost unknown (no price)"
+    return f"${spent['cost']:.2f}" + (f" and {spent['unpriced']:,} answers of unknown price" if spent["unpriced"] else "")
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
@@ -257,10 +270,27 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
 
 
-def shards(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """(folder, manifest) of every whole shard, in order."""
+def shards(folder: Path, *, session: str | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(folder, manifest) of every whole shard, in order; with `session`, of those that it made or found still to be true.
+
+    A shard that an early stop never came to may be of other tasks or other code: its rows are not this run's."""
     for path in sorted((folder / "shards").glob("[0-9]*/manifest.json")):
-        yield path.parent, orjson.loads(path.read_bytes())
+        try:
+            manifest = orjson.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # no manifest, no shard: it is made again
+        if session is None or manifest.get("session") == session:
+            yield path.parent, manifest
+
+
+def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """True when the shard's files hold what its manifest says."""
+    import pyarrow.parquet as pq
+
+    try:
+        return all(pq.ParquetFile(folder / f"{kind}.parquet").metadata.num_rows == n for kind, n in manifest["rows"].items())
+    except (OSError, pa.ArrowException):
+        return False
 
 
 # --- explain --------------------------------------------------------------------------------------------------------

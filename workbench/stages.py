@@ -131,7 +131,9 @@ def grow(
             taken = wanted
             run = runner.run(make, plan.first(taken), client=client, out=out, budget=budget, options=options)
             verdicts = list(check(run.records))
-            accepted = kept(run.records, verdicts)
+            # What people or other checks marked in this folder counts too.
+            own = {verdict.check for verdict in verdicts} | {"rows", *run.info.get("jobs", {}).get("grow", ())}
+            accepted = kept(run.records, [*verdicts, *(verdict for verdict in run.verdicts if verdict.check not in own)])
             stage = _measure(run, verdicts, target, len(accepted))
             # Judged after every helping, not only at the stage's end: a stage that cannot fill up would empty the plan.
             is_last = target == rows and len(accepted) >= rows
@@ -143,7 +145,7 @@ def grow(
     if run is None:
         raise InputError("the plan has no task. Give documents with longer text.")
     beyond = [Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for") for record in accepted[rows:]]
-    run.mark(verdicts, beyond, only=True)
+    run.mark(verdicts, beyond, job="grow")
     return Growth(run, accepted[:rows], tuple(stages), rows, why)
 
 
@@ -218,16 +220,16 @@ def estimate(
     result = runner.run(make, tasks.first(pilot), client=client, out=out, budget=budget)
     ledger = result._open_ledger()
     asked = [outcome.requests if isinstance(outcome, Failure) else outcome.provenance.requests for outcome in (*result.records, *result.failures)]
-    entries = [[entry for key in keys if (entry := ledger.entry(key))] for keys in asked]
-    if not any(entries):
+    accounts = [ledger.account(keys) for keys in asked]
+    if not any(asked):
         raise RunError(f"the pilot got no answer, so there is nothing to estimate from.\n{result!r}")
-    draws = np.random.default_rng(0).integers(0, len(entries), (2000, len(entries)))
+    draws = np.random.default_rng(0).integers(0, len(accounts), (2000, len(accounts)))
 
     def whole(per_task: list[float]) -> Interval:
         low, middle, high = np.quantile(np.array(per_task)[draws].mean(axis=1) * total, [0.025, 0.5, 0.975])
         return float(low), float(middle), float(high)
 
-    tokens = whole([sum((e["prompt_tokens"] or 0) + (e["completion_tokens"] or 0) for e in task) for task in entries])
-    is_priced = all(e["cost"] is not None for task in entries for e in task)
-    cost = whole([sum(e["cost"] for e in task) for task in entries]) if is_priced else None
-    return Estimate(total, len(entries), tokens, cost, result.record_count / len(entries))
+    tokens = whole([account["tokens"] for account in accounts])
+    is_priced = all(account["cost"] is not None for account in accounts)
+    cost = whole([account["cost"] for account in accounts]) if is_priced else None
+    return Estimate(total, len(accounts), tokens, cost, result.record_count / len(accounts))

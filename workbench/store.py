@@ -103,12 +103,18 @@ def atomically(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:
@@ -267,8 +273,10 @@ def documents(path: str | os.PathLike[str]) -> Documents:
     if root.is_file():
         files = [root] if root.suffix.lower() in suffixes else []
     else:
-        hidden = lambda file: any(part.startswith(".") for part in file.relative_to(root).parts)  # noqa: E731
-        files = sorted(file for file in root.rglob("*") if file.is_file() and file.suffix.lower() in suffixes and not hidden(file))
+        there = [file for file in root.rglob("*") if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+        # A run's own report is no document, where somebody put the output beside the pages.
+        outputs = {file.parent for file in there if file.name in ("run.json", "ledger.sqlite")}
+        files = sorted(file for file in there if file.is_file() and file.suffix.lower() in suffixes and not outputs & {*file.parents})
     if not files:
         what = "is no document of a known kind" if root.is_file() else "holds no document"
         raise InputError(f"{root} {what} ({', '.join(sorted(suffixes))}, or a .parquet file with a text column). Name the folder that holds them.")

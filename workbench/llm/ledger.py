@@ -278,7 +278,9 @@ class Ledger:
 
 
 def _storable(value: Any) -> Any:
-    """Half an emoji is no text that SQLite takes; it is written as a question mark."""
+    """What SQLite takes: half an emoji becomes a question mark, a count that no server can mean is unknown."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return None
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
 
@@ -305,7 +307,7 @@ def _open(path: Path) -> sqlite3.Connection:
             raise LedgerError(f"{path} is a SQLite file of another program. Give the ledger a path of its own.")
         if not is_new and version != _VERSION:
             raise LedgerError(f"{path} is a ledger of version {version}, and this workbench reads version {_VERSION}. Start a new ledger file; the old one stays readable with SQLite.")
-        database.execute("PRAGMA journal_mode = WAL")
+        _to_wal(database)
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA wal_autocheckpoint = 4000")
         if is_new:
@@ -321,6 +323,19 @@ def _open(path: Path) -> sqlite3.Connection:
     except LedgerError:
         database.close()
         raise
+
+
+def _to_wal(database: sqlite3.Connection) -> None:
+    """Switch to WAL. Two processes that do it at once refuse each other without waiting, whatever the timeout."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _refuse_truncated(path: Path) -> None:
