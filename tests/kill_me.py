@@ -11,7 +11,13 @@ CONCURRENCY, SHARD = 8, 16
 
 def go(url, out, count):
     client = llm.OpenAI(url, "test-model")
-    return runner.run(tasks.make, tasks.tasks(count), client=client, out=out, options=Options(concurrency=CONCURRENCY, shard_tasks=SHARD))
+    return runner.run(
+        tasks.make,
+        tasks.tasks(count),
+        client=client,
+        out=out,
+        options=Options(concurrency=CONCURRENCY, shard_tasks=SHARD),
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from aiohttp import web
 Fault = Callable[[int, dict[str, Any]], "str | None"]
 
 
-def completion(text: str | None, *, finish: str = "stop", model: str = "test-model", refusal: str | None = None) -> dict[str, Any]:
+def completion(
+    text: str | None, *, finish: str = "stop", model: str = "test-model", refusal: str | None = None
+) -> dict[str, Any]:
     """A chat completion as a server answers it."""
     return {
         "id": "x", "object": "chat.completion", "model": model,
@@ -89,7 +91,9 @@ class Server:
                 request.transport.close()
             case ["truncated"]:
                 whole = json.dumps(completion("[[ ## answer ## ]]\ncut")).encode()
-                response = web.StreamResponse(headers={"Content-Length": str(len(whole)), "Content-Type": "application/json"})
+                response = web.StreamResponse(
+                    headers={"Content-Length": str(len(whole)), "Content-Type": "application/json"}
+                )
                 await response.prepare(request)
                 await response.write(whole[: len(whole) // 2])
                 request.transport.close()
@@ -113,7 +117,10 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    answer: Callable[[dict[str, Any]], str] = first_sentence, *, fault: Fault = lambda number, body: None, seconds: float = 0.0
+    answer: Callable[[dict[str, Any]], str] = first_sentence,
+    *,
+    fault: Fault = lambda number, body: None,
+    seconds: float = 0.0,
 ) -> Iterator[Server]:
     """A running server; `server.url` is its base_url."""
     server = Server(answer, fault, seconds)

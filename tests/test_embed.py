@@ -73,9 +73,9 @@ def test_a_vector_depends_on_its_own_text_alone(texts, random):
 def test_like_texts_are_nearer_than_others_and_function_words_say_little():
     near = cosines(TEXTS[:4])
     assert near[0, 1] > 0.4 > 0.25 > max(near[0, 2], near[0, 3], near[1, 2])
-    [[_, same_words, same_function_words]] = cosines(
-        ["the lease of a worker", "worker lease", "the loaf of a baker"]
-    )[:1]
+    [[_, same_words, same_function_words]] = cosines(["the lease of a worker", "worker lease", "the loaf of a baker"])[
+        :1
+    ]
     assert same_words > 0.6 > 0.3 > same_function_words
 
 

@@ -15,7 +15,14 @@ from workbench.generate import Settings
 
 
 def command(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "workbench", "generate", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "workbench", "generate", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
 
 
 def assert_evidence_is_where_it_says(records, documents):
@@ -44,7 +51,9 @@ def test_the_command_makes_rows_a_report_and_exports_and_says_where(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "records kept" in done.stdout and "40 rows" in done.stdout and "no data to train on" in done.stdout
     report = (tmp_path / "report.html").read_text()
-    assert "rule-based offline writer" in report and "<script" not in report and "http" not in report.split("<h2>Rows")[0]
+    assert (
+        "rule-based offline writer" in report and "<script" not in report and "http" not in report.split("<h2>Rows")[0]
+    )
     records = share.load(tmp_path / "export" / "qa.parquet")
     assert len(records) == 40
     for name in ("qa.chat.jsonl", "qa.alpaca.jsonl", "qa.rag.jsonl", "qa.csv", "qa.triplets.jsonl"):
@@ -74,7 +83,11 @@ def test_html_pdf_and_word_files_become_rows_too(tmp_path, bundled):
         "When the pressure falls below 980 hectopascals, the station sends a warning to the harbour.",
         "The spare sensor is stored in the lower cabinet and is checked every second month.",
     ]
-    (folder / "page.html").write_text("<html><body><h1>Archive</h1>" + "".join(f"<p>{s}</p>" for s in sentences) + "<script>alert(1)</script></body></html>")
+    (folder / "page.html").write_text(
+        "<html><body><h1>Archive</h1>"
+        + "".join(f"<p>{s}</p>" for s in sentences)
+        + "<script>alert(1)</script></body></html>"
+    )
     word = docx.Document()
     word.add_heading("Sensors", 1)
     for sentence in sentences:
@@ -86,16 +99,32 @@ def test_html_pdf_and_word_files_become_rows_too(tmp_path, bundled):
     page.save()
     (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing more")
     documents = store.documents(folder)
-    assert [d.path for d in documents] == ["notes.docx", "page.html", "warnings.pdf"] and "alert" not in documents[1].text
+    assert [d.path for d in documents] == ["notes.docx", "page.html", "warnings.pdf"] and "alert" not in documents[
+        1
+    ].text
     assert documents.skipped[0][0] == "broken.pdf"
-    data = generate.from_documents(documents, out=tmp_path / "out", client=llm.Offline(), settings=Settings(per_chunk=3))
+    data = generate.from_documents(
+        documents, out=tmp_path / "out", client=llm.Offline(), settings=Settings(per_chunk=3)
+    )
     assert {record.passage.span.document_id for record in data.records} == {document.id for document in documents}
     assert_evidence_is_where_it_says(data.records, documents)
 
 
 def test_against_a_server_the_budget_holds_and_the_same_command_goes_on(tmp_path):
     with serving(first_sentence) as server:
-        arguments = ("data/documents", "--out", tmp_path, "--base-url", server.url, "--model", "test-model", "--rows", 60, "--no-gates", "--yes")
+        arguments = (
+            "data/documents",
+            "--out",
+            tmp_path,
+            "--base-url",
+            server.url,
+            "--model",
+            "test-model",
+            "--rows",
+            60,
+            "--no-gates",
+            "--yes",
+        )
         first = command(*arguments, "--max-requests", 30)
         assert server.count <= 30 and "estimate:" in first.stderr
         assert first.returncode in (2, 3) and "budget" in first.stderr
@@ -127,7 +156,9 @@ def test_what_cannot_be_used_is_said_in_one_line_with_the_next_move(tmp_path, ar
 def test_rows_that_cannot_be_reached_are_said_with_why(tmp_path):
     docs = tmp_path / "docs"
     docs.mkdir()
-    (docs / "one.md").write_text("# Kiln\n\nThe kiln reaches 1,220 degrees in nine hours and holds it for twenty minutes before it cools.\n")
+    (docs / "one.md").write_text(
+        "# Kiln\n\nThe kiln reaches 1,220 degrees in nine hours and holds it for twenty minutes before it cools.\n"
+    )
     done = command(docs, "--out", tmp_path / "out", "--rows", 500, "--no-gates")
     assert done.returncode == 3 and "plan ended" in done.stderr and "Give more documents" in done.stderr
 
@@ -149,16 +180,22 @@ def test_personas_that_nobody_accepted_end_the_job_before_questions_are_paid_for
 def test_the_report_escapes_what_documents_and_models_say(tmp_path, bundled):
     def reply(request):
         text = first_sentence({"messages": request.messages})
-        return text.replace("What is said", "What <script>alert(1)</script> is said").replace("answer ## ]]\n", "answer ## ]]\n<img src=x onerror=alert(1)> ")
+        return text.replace("What is said", "What <script>alert(1)</script> is said").replace(
+            "answer ## ]]\n", "answer ## ]]\n<img src=x onerror=alert(1)> "
+        )
 
-    data = generate.from_documents(bundled, out=tmp_path, client=llm.Scripted(reply), settings=Settings(rows=15), gates=None)
+    data = generate.from_documents(
+        bundled, out=tmp_path, client=llm.Scripted(reply), settings=Settings(rows=15), gates=None
+    )
     page = data.report.read_text()
     assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_seed_others(tmp_path, bundled):
     rows = [
-        generate.from_documents(bundled, out=tmp_path / f"{at}", client=llm.Offline(), settings=Settings(rows=15, seed=seed)).records
+        generate.from_documents(
+            bundled, out=tmp_path / f"{at}", client=llm.Offline(), settings=Settings(rows=15, seed=seed)
+        ).records
         for at, seed in enumerate((1, 1, 2))
     ]
     strip = lambda records: [replace(record, provenance=replace(record.provenance, requests=())) for record in records]  # noqa: E731
@@ -169,7 +206,9 @@ def test_a_later_run_without_rows_leaves_no_export_and_no_report_of_the_earlier_
     generate.from_documents(bundled, out=tmp_path, client=llm.Offline(), settings=Settings(rows=5))
     assert (tmp_path / "report.html").exists() and (tmp_path / "export").exists()
     with pytest.raises(InputError, match="no row was accepted"):
-        generate.from_documents(bundled, out=tmp_path, client=llm.Scripted(lambda request: "no"), settings=Settings(rows=5))
+        generate.from_documents(
+            bundled, out=tmp_path, client=llm.Scripted(lambda request: "no"), settings=Settings(rows=5)
+        )
     assert not (tmp_path / "report.html").exists() and not (tmp_path / "export").exists()
 
 

@@ -66,7 +66,9 @@ def test_a_run_killed_five_times_at_random_equals_the_uninterrupted_run(tmp_path
         done = finished(tmp_path / "killed")
         resumed = kill_me.go(server.url, tmp_path / "killed", TASKS)
         assert not done.intersection(asked(server.bodies[sent:]))
-    assert resumed.records == whole.records and [r.provenance for r in resumed.records] == [r.provenance for r in whole.records]
+    assert resumed.records == whole.records and [r.provenance for r in resumed.records] == [
+        r.provenance for r in whole.records
+    ]
     assert resumed.failures == [] and resumed.tasks == TASKS
     repeated = sum(count - 1 for count in Counter(asked(server.bodies[TASKS:])).values())
     assert repeated <= len(moments) * kill_me.CONCURRENCY
@@ -103,11 +105,17 @@ kill_me.go(sys.argv[1], sys.argv[2], int(sys.argv[3]))
 def test_a_run_killed_while_it_writes_a_shard_leaves_no_half_shard(tmp_path):
     out = tmp_path / "out"
     with serving(tasks.echo) as server:
-        process = subprocess.run([sys.executable, "-c", DIES_WRITING, server.url, str(out), str(TASKS)], cwd=ROOT, timeout=60)
+        process = subprocess.run(
+            [sys.executable, "-c", DIES_WRITING, server.url, str(out), str(TASKS)], cwd=ROOT, timeout=60
+        )
         assert process.returncode == 9
         assert [folder.name for folder, _ in runs.shards(out)] == ["000000", "000001"]
         for folder, manifest in runs.shards(out):
-            assert store.read_table(folder / "Instruction.parquet").num_rows == manifest["rows"]["Instruction"] == kill_me.SHARD
+            assert (
+                store.read_table(folder / "Instruction.parquet").num_rows
+                == manifest["rows"]["Instruction"]
+                == kill_me.SHARD
+            )
         assert kill_me.go(server.url, out, TASKS).record_count == TASKS
     assert server.count <= TASKS + kill_me.CONCURRENCY
     assert not list((out / "shards").glob(".0*"))

@@ -52,19 +52,25 @@ def test_a_module_imports_only_from_lower_layers_and_heavy_libraries_late(path):
     own = name_of(path)
     for module, is_top in imports(ast.parse(path.read_text())):
         top = module.partition(".")[0]
-        assert not (is_top and top in HEAVY), f"{own} imports {top} at its top level: load it in the function that needs it"
+        assert not (is_top and top in HEAVY), (
+            f"{own} imports {top} at its top level: load it in the function that needs it"
+        )
         if top != "workbench" or module == "workbench":
             continue
         other = module.removeprefix("workbench.")
         same_package = own.partition(".")[0] == other.partition(".")[0]
-        assert same_package or layer(other) < layer(own), f"{own} (layer {layer(own)}) imports {other} (layer {layer(other)})"
+        assert same_package or layer(other) < layer(own), (
+            f"{own} (layer {layer(own)}) imports {other} (layer {layer(other)})"
+        )
         if own.startswith("recipes.") and other.startswith("recipes."):
             raise AssertionError(f"recipe {own} imports recipe {other}")
 
 
 def test_importing_the_workbench_does_nothing_and_costs_almost_nothing():
     code = "import sys; before = set(sys.modules); import workbench; print(len(set(sys.modules) - before))"
-    loaded = int(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    loaded = int(
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )
     assert loaded <= 3  # itself; its submodules load when they are named
 
 

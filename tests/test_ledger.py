@@ -30,7 +30,9 @@ def gather(*requests_and_client):
 
 
 def test_an_answer_is_served_again_exactly_and_says_that_it_was(tmp_path):
-    answer = Completion((Choice("ünïcode \x00 text", "stop"), Choice("two")), "real-model", prompt_tokens=3, completion_tokens=None)
+    answer = Completion(
+        (Choice("ünïcode \x00 text", "stop"), Choice("two")), "real-model", prompt_tokens=3, completion_tokens=None
+    )
     ledger = Ledger(Scripted([answer], sampling=Sampling(temperature=0.5)), tmp_path / "l.sqlite")
     [first] = gather(ask("a"), ledger)
     [second] = gather(ask("a"), ledger)
@@ -99,7 +101,10 @@ def test_an_entry_holds_what_was_sent(tmp_path):
     assert entry["choices"] == ["hello"] and ledger.entry("no such key") is None
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at " * 40, b"SQLite format 3\x00" + b"\xff" * 4080])
+@pytest.mark.parametrize(
+    "content",
+    [b"not a database at all, but long enough to be looked at " * 40, b"SQLite format 3\x00" + b"\xff" * 4080],
+)
 def test_a_foreign_file_is_refused_and_left_as_it_is(tmp_path, content):
     path = tmp_path / "l.sqlite"
     path.write_bytes(content)
@@ -173,7 +178,12 @@ assert run.record_count == 120, run
 def test_two_processes_may_share_one_ledger(tmp_path):
     with serving(tasks.echo, seconds=0.002) as server:
         both = [
-            subprocess.Popen([sys.executable, "-c", TWO, server.url, str(tmp_path / "l.sqlite"), str(tmp_path / name)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", TWO, server.url, str(tmp_path / "l.sqlite"), str(tmp_path / name)],
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             for name in ("a", "b")
         ]
         for process in both:

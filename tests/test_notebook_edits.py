@@ -34,16 +34,25 @@ CELLS = [
     ("run again", FIRST, "['ANSWER TO A', 'ANSWER TO B', 'ANSWER TO C'] 3"),
     ("other rows", FIRST.replace('["a", "b", "c"]', '["x", "b"]'), "['ANSWER TO X', 'ANSWER TO B'] 4"),
     ("other code in a helper", FIRST.replace("upper()", "title()"), "['Answer To A', 'Answer To B', 'Answer To C'] 4"),
-    ("other code and other rows", FIRST.replace("text.upper()", 'text + "!"').replace('["a", "b", "c"]', '["z"]'), "['answer to z!'] 5"),
+    (
+        "other code and other rows",
+        FIRST.replace("text.upper()", 'text + "!"').replace('["a", "b", "c"]', '["z"]'),
+        "['answer to z!'] 5",
+    ),
     ("back again", FIRST, "['ANSWER TO A', 'ANSWER TO B', 'ANSWER TO C'] 5"),
 ]
 
 
 @pytest.fixture(scope="module")
 def printed():
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (SETUP, *(cell for _, cell, _ in CELLS))])
+    book = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in (SETUP, *(cell for _, cell, _ in CELLS))]
+    )
     NotebookClient(book, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
-    return ["".join(output.get("text", "") for output in cell.outputs if output.output_type == "stream") for cell in book.cells[1:]]
+    return [
+        "".join(output.get("text", "") for output in cell.outputs if output.output_type == "stream")
+        for cell in book.cells[1:]
+    ]
 
 
 @pytest.mark.parametrize("number", range(len(CELLS)), ids=[name for name, _, _ in CELLS])

@@ -71,11 +71,15 @@ def test_a_rate_limit_is_no_attempt_and_ends_when_patience_does():
 
 
 def test_concurrency_falls_on_429_and_recovers():
-    with serving(lambda body: tasks.echo(body), fault=lambda number, body: "429 0" if number < 8 else None, seconds=0.01) as server:
+    with serving(
+        lambda body: tasks.echo(body), fault=lambda number, body: "429 0" if number < 8 else None, seconds=0.01
+    ) as server:
         client = llm.OpenAI(server.url, "m", limits=FAST)
 
         async def many():
-            await asyncio.gather(*(client.complete(Request(({"role": "user", "content": f"x\n{n}"},))) for n in range(8)))
+            await asyncio.gather(
+                *(client.complete(Request(({"role": "user", "content": f"x\n{n}"},))) for n in range(8))
+            )
             fallen = client._gate.limit
             for n in range(60):
                 await client.complete(Request(({"role": "user", "content": f"y\n{n}"},)))
@@ -88,9 +92,24 @@ def test_concurrency_falls_on_429_and_recovers():
 
 
 def test_every_fault_at_once_loses_nothing_and_the_run_ends(tmp_path):
-    faults = ["429 0", "status 500", "slow", "close", "truncated", "not-json", "wrong-schema", "empty-choices", "refusal", "length", None, None]
+    faults = [
+        "429 0",
+        "status 500",
+        "slow",
+        "close",
+        "truncated",
+        "not-json",
+        "wrong-schema",
+        "empty-choices",
+        "refusal",
+        "length",
+        None,
+        None,
+    ]
     # By text and not by number: the same task meets the same fault each time it is tried.
-    fault = lambda number, body: faults[int(body["messages"][-1]["content"].split()[2]) % len(faults)] if number < 400 else None  # noqa: E731
+    fault = lambda number, body: (
+        faults[int(body["messages"][-1]["content"].split()[2]) % len(faults)] if number < 400 else None
+    )
     with serving(tasks.echo, fault=fault) as server:
         limits = Limits(concurrency=16, timeout_seconds=2, max_attempts=2, backoff_seconds=0.01, patience_seconds=0.5)
         client = llm.OpenAI(server.url, "m", limits=limits)
@@ -123,7 +142,13 @@ def test_a_server_that_is_down_stops_the_run_instead_of_failing_every_task(tmp_p
     with serving() as server:
         url = server.url
     limits = Limits(concurrency=8, max_attempts=2, backoff_seconds=0.01)
-    result = runner.run(tasks.make, tasks.tasks(5000), client=llm.OpenAI(url, "m", limits=limits), out=tmp_path, options=runner.Options(concurrency=8))
+    result = runner.run(
+        tasks.make,
+        tasks.tasks(5000),
+        client=llm.OpenAI(url, "m", limits=limits),
+        out=tmp_path,
+        options=runner.Options(concurrency=8),
+    )
     assert result.losses.keys() == {"connection"} and result.tasks < 100
     assert "Check the server and run again" in result.stopped
 
@@ -131,7 +156,12 @@ def test_a_server_that_is_down_stops_the_run_instead_of_failing_every_task(tmp_p
 def test_what_is_sent_is_what_was_asked(monkeypatch):
     monkeypatch.setenv("TEST_KEY", "sk-secret-123")
     with serving(lambda body: "fine") as server:
-        client = llm.OpenAI(server.url + "/", "m", api_key_env="TEST_KEY", sampling=Sampling(temperature=0.5, max_tokens=9, seed=7, stop=("END",)))
+        client = llm.OpenAI(
+            server.url + "/",
+            "m",
+            api_key_env="TEST_KEY",
+            sampling=Sampling(temperature=0.5, max_tokens=9, seed=7, stop=("END",)),
+        )
         complete(client, Request(ASK.messages, Sampling(temperature=0.0), sample=2, n=2))
     assert server.bodies[0] == {
         "model": "m", "messages": [{"role": "user", "content": "hello"}], "temperature": 0.0, "max_tokens": 9, "seed": 9, "stop": ["END"], "n": 2,
@@ -141,7 +171,9 @@ def test_what_is_sent_is_what_was_asked(monkeypatch):
 
 def test_the_parameters_on_record_are_those_that_were_sent():
     with serving(lambda body: "fine") as server:
-        client = llm.OpenAI(server.url, "m", sampling=Sampling(max_tokens=9, seed=7, extra={"max_completion_tokens": 50, "top_k": 3}))
+        client = llm.OpenAI(
+            server.url, "m", sampling=Sampling(max_tokens=9, seed=7, extra={"max_completion_tokens": 50, "top_k": 3})
+        )
         answer = complete(client, Request(ASK.messages, Sampling(temperature=0.0), sample=2))
     recorded = json.loads(answer.sampling)
     assert recorded.pop("sample") == 2
@@ -176,7 +208,9 @@ async def echo_key(fault, request):
     return web.json_response({"error": {"message": f"bad key {request.headers['Authorization']}"}}, status=400)
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://x/v1", "http://user:pass@host/v1", "http://host/v1?key=abc", ""])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "ftp://x/v1", "http://user:pass@host/v1", "http://host/v1?key=abc", ""]
+)
 def test_an_address_that_cannot_be_used_or_would_leak_is_refused(url):
     with pytest.raises(ClientError) as refused:
         llm.OpenAI(url, "m")
@@ -186,7 +220,9 @@ def test_an_address_that_cannot_be_used_or_would_leak_is_refused(url):
 def test_an_unknown_price_is_unknown_and_never_zero(tmp_path):
     with serving(tasks.echo) as server:
         unknown = runner.run(tasks.make, tasks.tasks(3), client=llm.OpenAI(server.url, "m"), out=tmp_path / "a")
-        known = runner.run(tasks.make, tasks.tasks(3), client=llm.OpenAI(server.url, "m", price=Price(100, 200)), out=tmp_path / "b")
+        known = runner.run(
+            tasks.make, tasks.tasks(3), client=llm.OpenAI(server.url, "m", price=Price(100, 200)), out=tmp_path / "b"
+        )
     assert unknown.spent["unpriced"] == 3 and "unknown" in repr(unknown)
     # 3 requests of 10 prompt tokens at $100 and 5 completion tokens at $200 a million.
     assert known.spent["cost"] == pytest.approx(3 * (10 * 100 + 5 * 200) / 1e6)
@@ -205,7 +241,10 @@ def test_a_budget_is_never_passed_whatever_is_under_way(tmp_path, caps):
     assert server.count == budget.used["requests"] == result.record_count
     assert result.losses["budget"] >= 1 and "budget" in result.stopped
     # It went on as far as it could: one more request at its longest would have passed the cap.
-    assert budget._most(ASK, Sampling(max_tokens=100), Price(10, 20))[next(iter(caps))] + budget.used[next(iter(caps))] <= next(iter(caps.values())) + 300
+    assert (
+        budget._most(ASK, Sampling(max_tokens=100), Price(10, 20))[next(iter(caps))] + budget.used[next(iter(caps))]
+        <= next(iter(caps.values())) + 300
+    )
 
 
 def test_retries_count_against_a_budget_of_requests():
@@ -218,7 +257,10 @@ def test_retries_count_against_a_budget_of_requests():
 
 def test_a_money_budget_without_a_price_or_a_longest_answer_is_refused_before_anything_is_sent(tmp_path):
     with serving(tasks.echo) as server:
-        for client, missing in [(llm.OpenAI(server.url, "m", sampling=Sampling(max_tokens=5)), "price"), (llm.OpenAI(server.url, "m", price=Price(1, 1)), "max_tokens")]:
+        for client, missing in [
+            (llm.OpenAI(server.url, "m", sampling=Sampling(max_tokens=5)), "price"),
+            (llm.OpenAI(server.url, "m", price=Price(1, 1)), "max_tokens"),
+        ]:
             with pytest.raises(ClientError, match=missing):
                 runner.run(tasks.make, tasks.tasks(3), client=client, out=tmp_path / missing, budget=Budget(money=1))
     assert server.count == 0
@@ -228,7 +270,13 @@ def test_several_choices_come_back_together_and_are_replayed_together(tmp_path):
     from workbench.llm.openai_api import _read
 
     answer = _read(
-        json.dumps({"model": "real-name", "choices": [{"message": {"content": t}, "finish_reason": "stop"} for t in ("one", "two")]}).encode(), "asked"
+        json.dumps(
+            {
+                "model": "real-name",
+                "choices": [{"message": {"content": t}, "finish_reason": "stop"} for t in ("one", "two")],
+            }
+        ).encode(),
+        "asked",
     )
     client = llm.Ledger(llm.Scripted([answer]), tmp_path / "ledger.sqlite")
     first = asyncio.run(client.complete(Request(ASK.messages, n=2)))

@@ -23,9 +23,17 @@ def test_records_are_in_the_plans_order_whatever_order_the_answers_came_in(tmp_p
             await asyncio.sleep(0.02 * (int(request.messages[-1]["content"].split()[2]) * 5 % 7) / 7)
             return await super().complete(request)
 
-    run = runner.run(tasks.make, tasks.tasks(200), client=Slow(tasks.echo), out=tmp_path, options=Options(concurrency=16, shard_tasks=32))
+    run = runner.run(
+        tasks.make,
+        tasks.tasks(200),
+        client=Slow(tasks.echo),
+        out=tmp_path,
+        options=Options(concurrency=16, shard_tasks=32),
+    )
     assert [record.instruction for record in run.records] == [task.text for task in tasks.tasks(200)]
-    assert [json.loads((f / "manifest.json").read_text())["tasks"] for f in sorted((tmp_path / "shards").iterdir())] == [32] * 6 + [8]
+    assert [
+        json.loads((f / "manifest.json").read_text())["tasks"] for f in sorted((tmp_path / "shards").iterdir())
+    ] == [32] * 6 + [8]
 
 
 def test_any_exception_is_a_failure_of_its_task_with_the_traceback_kept(tmp_path):
@@ -43,12 +51,17 @@ def test_any_exception_is_a_failure_of_its_task_with_the_traceback_kept(tmp_path
     run = runner.run(make, list(range(8)), client=Scripted([]), out=tmp_path)
     assert [record.instruction for record in run.records] == ["0", "1", "2", "7"]
     failures = {failure.task_index: failure for failure in run.failures}
-    assert failures[3].detail == "ZeroDivisionError: of task three" and 'raise ZeroDivisionError("of task three")' in failures[3].traceback
+    assert (
+        failures[3].detail == "ZeroDivisionError: of task three"
+        and 'raise ZeroDivisionError("of task three")' in failures[3].traceback
+    )
     assert failures[4].reason == "exception" and "must return" in failures[5].detail and failures[6].reason == "nothing"
 
 
 def test_a_low_yield_is_said_loudly_with_three_raw_outputs(tmp_path):
-    run = runner.run(tasks.make, tasks.tasks(50), client=Scripted(lambda request: "I had rather <b>chat</b>."), out=tmp_path)
+    run = runner.run(
+        tasks.make, tasks.tasks(50), client=Scripted(lambda request: "I had rather <b>chat</b>."), out=tmp_path
+    )
     assert "Only 0 of 50 outcomes are records" in repr(run) and repr(run).count("I had rather") == 3
     assert "Only 0 of 50" in run._repr_html_() and "<b>chat" not in run._repr_html_()
 
@@ -76,7 +89,11 @@ def test_a_record_made_twice_is_kept_once_and_accounted_for(tmp_path):
     run = runner.run(make, [1, 2, 3], client=Scripted([]), out=tmp_path)
     run.mark([Verdict(run.records[0].id, "any", True)])
     assert len(run.kept()) == 1
-    assert [(step.label, step.count) for step in run.funnel()][1:] == [("records made", 3), ("the same record again", 2), ("records kept", 1)]
+    assert [(step.label, step.count) for step in run.funnel()][1:] == [
+        ("records made", 3),
+        ("the same record again", 2),
+        ("records kept", 1),
+    ]
 
 
 def test_a_task_may_give_several_records_and_failures(tmp_path):
@@ -85,7 +102,12 @@ def test_a_task_may_give_several_records_and_failures(tmp_path):
 
     run = runner.run(make, [1, 2], client=Scripted([]), out=tmp_path)
     assert (run.record_count, run.losses["half"]) == (4, 2)
-    assert [(step.label, step.count) for step in run.funnel()] == [("tasks asked", 2), ("outcomes of these tasks", 6), ("failed: half", 2), ("records made", 4)]
+    assert [(step.label, step.count) for step in run.funnel()] == [
+        ("tasks asked", 2),
+        ("outcomes of these tasks", 6),
+        ("failed: half", 2),
+        ("records made", 4),
+    ]
 
 
 def test_retry_asks_unanswered_tasks_again_and_draws_unusable_answers_anew(tmp_path):
@@ -143,7 +165,14 @@ def test_the_plan_is_taken_only_as_far_as_it_is_needed(tmp_path):
 
     client = Scripted(tasks.echo)
     budget = llm.Budget(requests=100)
-    run = runner.run(tasks.make, Plan(endless), client=client, out=tmp_path, budget=budget, options=Options(concurrency=4, shard_tasks=16))
+    run = runner.run(
+        tasks.make,
+        Plan(endless),
+        client=client,
+        out=tmp_path,
+        budget=budget,
+        options=Options(concurrency=4, shard_tasks=16),
+    )
     assert len(client.requests) == 100 and len(taken) < 160 and "budget" in run.stopped
     assert run.record_count == 100
 
@@ -155,7 +184,11 @@ def test_run_is_a_plain_call_inside_a_running_event_loop_and_in_other_threads(tm
     assert asyncio.run(cell()).record_count == 5
     made = []
     threads = [
-        threading.Thread(target=lambda n=n: made.append(runner.run(tasks.make, tasks.tasks(5), client=Scripted(tasks.echo), out=tmp_path / f"{n}")))
+        threading.Thread(
+            target=lambda n=n: made.append(
+                runner.run(tasks.make, tasks.tasks(5), client=Scripted(tasks.echo), out=tmp_path / f"{n}")
+            )
+        )
         for n in range(3)
     ]
     for thread in threads:
@@ -193,11 +226,15 @@ def test_a_disk_that_fills_up_ends_the_run_in_words_and_keeps_whole_shards(tmp_p
     monkeypatch.setattr(store, "write", full)
     client = Scripted(tasks.echo)
     with pytest.raises(store.StoreError, match="Free some space and run again"):
-        runner.run(tasks.make, tasks.tasks(100), client=client, out=tmp_path, options=Options(shard_tasks=16, concurrency=4))
+        runner.run(
+            tasks.make, tasks.tasks(100), client=client, out=tmp_path, options=Options(shard_tasks=16, concurrency=4)
+        )
     assert runner.load(tmp_path).record_count >= 48
     monkeypatch.undo()
     sent = len(client.requests)
-    run = runner.run(tasks.make, tasks.tasks(100), client=client, out=tmp_path, options=Options(shard_tasks=16, concurrency=4))
+    run = runner.run(
+        tasks.make, tasks.tasks(100), client=client, out=tmp_path, options=Options(shard_tasks=16, concurrency=4)
+    )
     assert run.record_count == 100 and len(client.requests) == 100 >= sent
 
 
@@ -207,7 +244,13 @@ def test_an_error_in_the_plan_is_raised_and_what_finished_is_kept(tmp_path):
         raise ValueError("the plan broke")
 
     with pytest.raises(ValueError, match="the plan broke"):
-        runner.run(tasks.make, Plan(broken), client=Scripted(tasks.echo), out=tmp_path, options=Options(shard_tasks=8, concurrency=2))
+        runner.run(
+            tasks.make,
+            Plan(broken),
+            client=Scripted(tasks.echo),
+            out=tmp_path,
+            options=Options(shard_tasks=8, concurrency=2),
+        )
     assert runner.load(tmp_path).record_count >= 32
 
 

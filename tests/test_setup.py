@@ -17,7 +17,10 @@ LOCKED = {canonical(re.match(r"[\w.-]+", line)[0]) for line in LOCK}
 
 def test_every_requirement_of_every_extra_is_locked_to_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for requirement in [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]:
+    for requirement in [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]:
         assert canonical(re.match(r"[\w.-]+", requirement)[0]) in LOCKED, requirement
     assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!]+( ; .+)?", line) for line in LOCK)
 
@@ -33,7 +36,12 @@ def test_conda_installs_the_same_lock():
     lowest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
     assert f"  - python={lowest}" in lines
     # Nothing is listed twice: what is not Python or pip comes from the lock.
-    assert [line.strip() for line in lines if line.startswith("  - ")] == ["- conda-forge", f"- python={lowest}", "- pip", "- pip:"]
+    assert [line.strip() for line in lines if line.startswith("  - ")] == [
+        "- conda-forge",
+        f"- python={lowest}",
+        "- pip",
+        "- pip:",
+    ]
 
 
 def test_ci_runs_the_commands_of_the_readme():
@@ -57,6 +65,11 @@ def test_the_readme_names_every_module_and_every_notebook():
 
 
 def test_nothing_names_a_machines_path():
-    for path in [*ROOT.glob("*.*"), *(ROOT / "workbench").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]:
+    for path in [
+        *ROOT.glob("*.*"),
+        *(ROOT / "workbench").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "notebooks").glob("*.ipynb"),
+    ]:
         if path.is_file():
             assert not re.search(r"(^|[^\w.])/(home|root|work|Users)/\w", path.read_text(errors="replace")), path

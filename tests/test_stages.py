@@ -20,10 +20,16 @@ def accept_all(records):
 
 
 def test_exactly_the_rows_asked_for_are_accepted_and_the_rest_is_marked(tmp_path):
-    every_third = lambda records: [Verdict(r.id, "third", int(r.instruction.split()[1]) % 3 > 0, reason="third") for r in records]  # noqa: E731
+    every_third = lambda records: [
+        Verdict(r.id, "third", int(r.instruction.split()[1]) % 3 > 0, reason="third") for r in records
+    ]
     client = Scripted(tasks.echo)
     growth = grow(tasks.make, plan(2000), rows=250, client=client, out=tmp_path, check=every_third)
-    assert len(growth.accepted) == 250 and growth.why_fewer == "" and [stage.target for stage in growth.stages] == [10, 100, 250]
+    assert (
+        len(growth.accepted) == 250
+        and growth.why_fewer == ""
+        and [stage.target for stage in growth.stages] == [10, 100, 250]
+    )
     assert growth.run.funnel()[-1].count == 250 == len(growth.run.kept())
     assert len(client.requests) < 250 * 1.5 * 1.2  # it asks for what the yield says it needs, not for all
     assert "250 of 250 rows accepted" in repr(growth)
@@ -44,7 +50,9 @@ def test_a_plan_that_is_too_short_says_so_and_keeps_what_there_is(tmp_path):
 def test_a_rate_that_falls_after_ten_good_rows_stops_before_the_rest_and_shows_what_changed(tmp_path, reply, says):
     client = Scripted(lambda request: reply(int(request.messages[-1]["content"].split()[2])) or tasks.echo(request))
     check = lambda records: dedup.exact(records, fields=("output",))  # noqa: E731
-    growth = grow(tasks.make, plan(5000), rows=1000, client=client, out=tmp_path, check=check, gates=Gates(max_opening_share=1))
+    growth = grow(
+        tasks.make, plan(5000), rows=1000, client=client, out=tmp_path, check=check, gates=Gates(max_opening_share=1)
+    )
     assert says in growth.why_fewer and "Before, at 1" in growth.why_fewer
     assert growth.stages[-1].target == 100 and len(client.requests) < 900 and len(growth.accepted) < 1000
     assert says in repr(growth) and says in growth._repr_html_()
@@ -54,7 +62,9 @@ def test_a_rate_that_falls_after_ten_good_rows_stops_before_the_rest_and_shows_w
 
 def test_a_yield_near_nothing_stops_before_it_empties_the_plan(tmp_path):
     client = Scripted(tasks.echo)
-    one_in_fifty = lambda records: [Verdict(r.id, "rare", int(r.instruction.split()[1]) % 50 == 0, reason="rare") for r in records]  # noqa: E731
+    one_in_fifty = lambda records: [
+        Verdict(r.id, "rare", int(r.instruction.split()[1]) % 50 == 0, reason="rare") for r in records
+    ]
     growth = grow(tasks.make, plan(100_000), rows=1000, client=client, out=tmp_path, check=one_in_fifty)
     assert "tasks gave an accepted row" in growth.why_fewer and len(client.requests) < 500
 
@@ -83,7 +93,9 @@ def test_an_evidence_rate_below_its_gate_stops_the_growth(tmp_path):
 
 def test_a_budget_ends_the_growth_with_its_reason_and_running_again_goes_on(tmp_path):
     client = Scripted(tasks.echo)
-    first = grow(tasks.make, plan(500), rows=200, client=client, out=tmp_path, check=accept_all, budget=Budget(requests=50))
+    first = grow(
+        tasks.make, plan(500), rows=200, client=client, out=tmp_path, check=accept_all, budget=Budget(requests=50)
+    )
     assert "budget" in first.why_fewer and len(first.accepted) == 50
     second = grow(tasks.make, plan(500), rows=200, client=client, out=tmp_path, check=accept_all)
     assert len(second.accepted) == 200 and second.why_fewer == ""
@@ -103,10 +115,15 @@ def test_stage_sizes_are_ten_a_hundred_and_the_rest():
 
 
 def test_an_estimate_has_an_interval_that_holds_the_truth_and_its_pilot_is_not_paid_twice(tmp_path):
-    client = Scripted(lambda request: tasks.answer("word " * (1 + int(request.messages[-1]["content"].split()[2]) * 7 % 20)), price=Price(1.0, 10.0))
+    client = Scripted(
+        lambda request: tasks.answer("word " * (1 + int(request.messages[-1]["content"].split()[2]) * 7 % 20)),
+        price=Price(1.0, 10.0),
+    )
     ledger = Ledger(client, tmp_path / "l.sqlite")
     made = tasks.tasks(300)
-    guess = stages.estimate(tasks.make, Plan(lambda: iter(made), total=300), client=ledger, out=tmp_path / "pilot", pilot=40)
+    guess = stages.estimate(
+        tasks.make, Plan(lambda: iter(made), total=300), client=ledger, out=tmp_path / "pilot", pilot=40
+    )
     assert len(client.requests) == 40
     run = runner.run(tasks.make, made, client=ledger, out=tmp_path / "out")
     assert len(client.requests) == 300

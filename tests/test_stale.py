@@ -10,7 +10,7 @@ from tests import tasks
 from workbench import llm, prompts, runner
 from workbench.llm import Sampling, Scripted
 
-RECIPE = '''
+RECIPE = """
 from dataclasses import dataclass
 from workbench.llm import ask
 from workbench.records import Failure, Instruction
@@ -31,7 +31,7 @@ async def make(task, client):
 
 def shown(text):
     return text.lower() + SUFFIX
-'''
+"""
 
 
 class World:
@@ -41,7 +41,10 @@ class World:
         self.folder = folder
         self.texts = [f"Text {n}" for n in range(40)]
         self.prompt = prompts.freeze(
-            "test/stale", [("system", "Answer shortly."), ("user", "{{text}}")], variables={"text": "data"}, outputs={"answer": "str: it"}
+            "test/stale",
+            [("system", "Answer shortly."), ("user", "{{text}}")],
+            variables={"text": "data"},
+            outputs={"answer": "str: it"},
         )
         self.client = Scripted(self.reply, sampling=Sampling(temperature=0.0))
         self.sample = 0
@@ -50,7 +53,9 @@ class World:
     def reply(self, request):
         # The answer repeats all that was sent, so that a stale row can be told from a fresh one.
         sent = llm.client.what_is_sent(self.client, request)
-        return tasks.answer(f"{sent['messages'][0]['content']} | {request.messages[-1]['content'].split(chr(10))[1]} | {sent['model']} {sent['endpoint']} {sent['sampling']} {sent['sample']}")
+        return tasks.answer(
+            f"{sent['messages'][0]['content']} | {request.messages[-1]['content'].split(chr(10))[1]} | {sent['model']} {sent['endpoint']} {sent['sampling']} {sent['sample']}"
+        )
 
     def recipe(self, source):
         (self.folder / "edited_recipe.py").write_text(source)
@@ -63,7 +68,9 @@ class World:
         made = [self.module.Task(text, self.prompt, self.sample) for text in self.texts]
         # One ledger and one folder for all that follows, as in a notebook; the ledger wraps the client of the moment.
         ledger = llm.Ledger(self.client, self.folder / "ledger.sqlite")
-        result = runner.run(self.module.make, made, client=ledger, out=self.folder / "out", options=runner.Options(shard_tasks=8))
+        result = runner.run(
+            self.module.make, made, client=ledger, out=self.folder / "out", options=runner.Options(shard_tasks=8)
+        )
         ledger.close()
         return result, len(self.client.requests) - before
 
@@ -91,7 +98,10 @@ def test_nothing_changed_sends_nothing(world):
 
 def test_a_changed_system_prompt_sends_everything_again(world):
     world.prompt = prompts.freeze(
-        "test/stale", [("system", "Answer at length."), ("user", "{{text}}")], variables={"text": "data"}, outputs={"answer": "str: it"}
+        "test/stale",
+        [("system", "Answer at length."), ("user", "{{text}}")],
+        variables={"text": "data"},
+        outputs={"answer": "str: it"},
     )
     run, sent = world.run()
     assert sent == 40 and all(text.startswith("answer at length.") for text in outputs(run))
@@ -155,7 +165,9 @@ def test_a_comment_in_a_recipe_re_makes_nothing(world):
     manifests = {path: path.stat().st_mtime_ns for path in world.folder.rglob("Instruction.parquet")}
     world.recipe(RECIPE.replace("def shown", "# only words\n\ndef shown"))
     _, sent = world.run()
-    assert sent == 0 and {path: path.stat().st_mtime_ns for path in world.folder.rglob("Instruction.parquet")} == manifests
+    assert (
+        sent == 0 and {path: path.stat().st_mtime_ns for path in world.folder.rglob("Instruction.parquet")} == manifests
+    )
 
 
 def test_a_changed_parser_re_makes_every_row_and_sends_nothing(world, monkeypatch):
@@ -181,7 +193,17 @@ def test_a_function_of_a_notebook_is_followed_to_what_it_names(tmp_path):
 
     base = "LIMIT = 3\ndef helper(x):\n    return x[:LIMIT]\nasync def make(task, client):\n    return helper(task)\n"
     assert cell(base) == cell(base) == cell("# a comment\n" + base)
-    assert len({cell(base), cell(base.replace("= 3", "= 4")), cell(base.replace("x[:LIMIT]", "x[LIMIT:]")), cell(base.replace("helper(task)", "[helper(task)]"))}) == 4
+    assert (
+        len(
+            {
+                cell(base),
+                cell(base.replace("= 3", "= 4")),
+                cell(base.replace("x[:LIMIT]", "x[LIMIT:]")),
+                cell(base.replace("helper(task)", "[helper(task)]")),
+            }
+        )
+        == 4
+    )
     assert cell(base) == cell("unrelated = 1\n" + base)
 
 
@@ -273,7 +295,14 @@ def test_fingerprints_are_the_same_in_another_process(tmp_path):
 
     code = "from workbench._code import code_fingerprint; from workbench.recipes import rag_qa; print(code_fingerprint(rag_qa.make))"
     found = {
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}).stdout
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+        ).stdout
         for seed in ("1", "2", "3")
     }
     assert len(found) == 1

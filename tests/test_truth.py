@@ -17,14 +17,21 @@ SMALL = Options(concurrency=4, shard_tasks=8)
 
 
 def go(out, made=None, client=None, **options):
-    return runner.run(tasks.make, made or tasks.tasks(40), client=client or Scripted(tasks.echo), out=out, options=SMALL, **options)
+    return runner.run(
+        tasks.make, made or tasks.tasks(40), client=client or Scripted(tasks.echo), out=out, options=SMALL, **options
+    )
 
 
 def test_a_run_that_a_budget_stopped_shows_no_row_of_the_run_before(tmp_path):
     go(tmp_path)
-    other = [replace(task, prompt=replace(tasks.PROMPT, version=2, sampling={"temperature": 0.5})) for task in tasks.tasks(40)]
+    other = [
+        replace(task, prompt=replace(tasks.PROMPT, version=2, sampling={"temperature": 0.5}))
+        for task in tasks.tasks(40)
+    ]
     stopped = go(tmp_path, other, budget=Budget(requests=10))
-    assert {record.provenance.prompt.partition("#")[0] for record in stopped.records} == {"test/echo@2"} and stopped.record_count == 10
+    assert {record.provenance.prompt.partition("#")[0] for record in stopped.records} == {
+        "test/echo@2"
+    } and stopped.record_count == 10
 
 
 def test_a_plan_that_breaks_shows_no_row_of_the_run_before(tmp_path):
@@ -82,11 +89,21 @@ def test_retrying_the_same_run_twice_throws_no_good_row_away(tmp_path):
 
 
 def test_a_shard_that_was_whole_is_not_replaced_by_a_half_made_one(tmp_path):
-    reply = lambda request: CallFailed("timeout", "slow") if request.messages[-1]["content"].split()[2] == "7" else tasks.echo(request)  # noqa: E731
-    first = runner.run(tasks.make, tasks.tasks(100), client=Scripted(reply), out=tmp_path, options=Options(concurrency=4, shard_tasks=100))
+    reply = lambda request: (
+        CallFailed("timeout", "slow") if request.messages[-1]["content"].split()[2] == "7" else tasks.echo(request)
+    )
+    first = runner.run(
+        tasks.make,
+        tasks.tasks(100),
+        client=Scripted(reply),
+        out=tmp_path,
+        options=Options(concurrency=4, shard_tasks=100),
+    )
     (tmp_path / "ledger.sqlite").unlink()
     refused = Scripted(lambda request: CallFailed("rejected", "401", fatal=True))
-    second = runner.run(tasks.make, tasks.tasks(100), client=refused, out=tmp_path, options=Options(concurrency=4, shard_tasks=100))
+    second = runner.run(
+        tasks.make, tasks.tasks(100), client=refused, out=tmp_path, options=Options(concurrency=4, shard_tasks=100)
+    )
     assert first.record_count == second.record_count == 99 and "401" in second.stopped
 
 
@@ -115,7 +132,9 @@ def test_what_people_marked_counts_when_growing_again(tmp_path):
     wrong = growth.accepted[:4]
     growth.run.mark([Verdict(record.id, "human", False, reason="wrong") for record in wrong])
     again = grow(tasks.make, plan, rows=10, client=client, out=tmp_path, check=accept)
-    assert len(again.accepted) == 10 == len(again.run.kept()) and not {r.id for r in wrong} & {r.id for r in again.accepted}
+    assert len(again.accepted) == 10 == len(again.run.kept()) and not {r.id for r in wrong} & {
+        r.id for r in again.accepted
+    }
 
 
 def test_one_odd_number_or_character_costs_one_row_at_most(tmp_path):
@@ -125,7 +144,9 @@ def test_one_odd_number_or_character_costs_one_row_at_most(tmp_path):
     def reply(request):
         number = int(request.messages[-1]["content"].split()[2])
         text = "half \ud83d an emoji" if number == 3 else "fine"
-        return Completion((Choice(tasks.answer(text)),), "m", prompt_tokens=2**64 - 1 if number == 5 else 1, completion_tokens=1)
+        return Completion(
+            (Choice(tasks.answer(text)),), "m", prompt_tokens=2**64 - 1 if number == 5 else 1, completion_tokens=1
+        )
 
     run = go(tmp_path, client=Scripted(reply))
     assert (run.record_count, len(run.failures)) == (39, 1) and run.failures[0].task_index == 3
@@ -204,7 +225,11 @@ def test_the_money_of_personas_and_pilot_is_in_the_report(tmp_path, bundled):
     def reply(request):
         if "Wanted relation" in request.messages[-1]["content"]:
             number = len(client.requests)
-            return '{"interest": "x", "persona": "A harbour pilot number ' + "n" * (number % 7 + 3) + ' who wants to know when the water rises and how the crew should prepare for it."}'
+            return (
+                '{"interest": "x", "persona": "A harbour pilot number '
+                + "n" * (number % 7 + 3)
+                + ' who wants to know when the water rises and how the crew should prepare for it."}'
+            )
         return first_sentence({"messages": request.messages})
 
     client = Scripted(reply, price=Price(1e6, 0))

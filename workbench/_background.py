@@ -46,7 +46,9 @@ def only_writer(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunError(f"another run is writing to {out}. Wait for it, stop it, or give this run a folder of its own.") from None
+            raise RunError(
+                f"another run is writing to {out}. Wait for it, stop it, or give this run a folder of its own."
+            ) from None
         yield
 
 

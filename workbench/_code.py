@@ -17,7 +17,9 @@ from typing import Any
 
 from workbench.records import content_hash
 
-_INSTALLED = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_INSTALLED = tuple(
+    str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 _OWN = "workbench"
 _DEEPEST = 12
 
@@ -70,7 +72,9 @@ class _Walk:
     def instance(self, value: Any, depth: int) -> Any:
         """An object by its class and its attributes; one that has none by what it prints, without its address."""
         kind = type(value)
-        names = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())] + sorted(getattr(value, "__dict__", ()))
+        names = [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())] + sorted(
+            getattr(value, "__dict__", ())
+        )
         held = [[name, self.value(getattr(value, name), depth + 1)] for name in names if hasattr(value, name)]
         shown = [] if held else [re.sub(r" at 0x[0-9a-fA-F]+", "", ascii(value))]
         return [self.function_or_class(kind), held, *shown]
@@ -85,7 +89,11 @@ class _Walk:
         if key in self._seen:
             return name
         self._seen.add(key)
-        if home is not None and value.__module__ != "__main__" and getattr(home, value.__qualname__.partition(".")[0], None) is not None:
+        if (
+            home is not None
+            and value.__module__ != "__main__"
+            and getattr(home, value.__qualname__.partition(".")[0], None) is not None
+        ):
             self.module(home)
         self.found.setdefault(name, []).append(list(self.codes(value)))
         return name
@@ -107,7 +115,12 @@ class _Walk:
         else:
             yield [self.value(base) for base in value.__mro__[1:] if base is not object]
             for name, member in sorted(vars(value).items()):
-                inner = getattr(member, "__func__", None) or getattr(member, "fget", None) or getattr(member, "func", None) or member
+                inner = (
+                    getattr(member, "__func__", None)
+                    or getattr(member, "fget", None)
+                    or getattr(member, "func", None)
+                    or member
+                )
                 if isinstance(inner, FunctionType):
                     yield [name, *self.codes(inner)]
                 elif not name.startswith("__"):
@@ -153,7 +166,10 @@ def _is_filled(cell: Any) -> bool:
 
 def _code(code: CodeType) -> list[Any]:
     """A code object without its file name and line numbers: a comment changes nothing."""
-    constants = [_code(c) if isinstance(c, CodeType) else sorted(map(ascii, c)) if isinstance(c, frozenset) else ascii(c) for c in code.co_consts]
+    constants = [
+        _code(c) if isinstance(c, CodeType) else sorted(map(ascii, c)) if isinstance(c, frozenset) else ascii(c)
+        for c in code.co_consts
+    ]
     # co_code is the code as compiled: the interpreter's specialised instructions do not show in it.
     return [code.co_code.hex(), list(code.co_names), list(code.co_varnames), constants]
 

@@ -17,14 +17,19 @@ ACCENT, GREY = "#0072B2", "#9A9A9A"  # Okabe and Ito's blue, safe for the colour
 
 def escaped(value: Any, limit: int = 300) -> str:
     """The value as HTML text, cut at `limit` characters."""
-    text = "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    text = (
+        "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    )
     return html.escape(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], total: int | None = None, note: str = "") -> str:
     """Rows as an HTML table; `total` says how many there are when these are only the first."""
     head = "".join(f"<th style='{_CELL};{_FAINT};font-weight:normal'>{escaped(column)}</th>" for column in columns)
-    body = "".join(f"<tr style='{_PLAIN}'>" + "".join(f"<td style='{_CELL}'>{escaped(value)}</td>" for value in row) + "</tr>" for row in rows)
+    body = "".join(
+        f"<tr style='{_PLAIN}'>" + "".join(f"<td style='{_CELL}'>{escaped(value)}</td>" for value in row) + "</tr>"
+        for row in rows
+    )
     more = f"{len(rows):,} of {total:,} rows" if total is not None and total > len(rows) else ""
     foot = "".join(f"<div style='{_FAINT}'>{escaped(line, 1000)}</div>" for line in (note, more) if line)
     return f"<div style='{_BASE};overflow-x:auto'><table style='border-collapse:collapse'><tr>{head}</tr>{body}</table>{foot}</div>"
@@ -34,14 +39,27 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], total: int
     """Rows as aligned text, numbers to the right."""
     cells = [[_short(value, width) for value in row] for row in rows]
     widths = [max([len(column), *(len(row[at]) for row in cells)]) for at, column in enumerate(columns)]
-    right = [all(isinstance(row[at], int | float) or row[at] is None for row in rows) and bool(rows) for at in range(len(columns))]
-    line = lambda values: "  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)).rstrip()  # noqa: E731
+    right = [
+        all(isinstance(row[at], int | float) or row[at] is None for row in rows) and bool(rows)
+        for at in range(len(columns))
+    ]
+    line = lambda values: "  ".join(
+        v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)
+    ).rstrip()
     more = [f"({len(rows):,} of {total:,} rows)"] if total is not None and total > len(rows) else []
     return "\n".join([line(columns), line(["-" * w for w in widths]), *(line(row) for row in cells), *more])
 
 
 def _short(value: Any, width: int) -> str:
-    text = "" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    text = (
+        ""
+        if value is None
+        else f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else " ".join(str(value).split())
+    )
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -58,20 +76,27 @@ def bars(rows: Sequence[tuple[str, int, str]], whole: int) -> str:
         offset, size = (100 * start / whole, 100 * count / whole) if whole else (0, 0)
         bar = f"<div style='position:relative;height:14px;margin-top:3px'><div style='position:absolute;left:{offset:.2f}%;width:{max(size, 0.3):.2f}%;height:14px;background:{colour}'></div></div>"
         number = f"<td style='{_CELL};text-align:right;font-variant-numeric:tabular-nums'>{shown}</td>"
-        lines.append(f"<tr style='{_PLAIN}'><td style='{_CELL};white-space:nowrap'>{escaped(label)}</td>{number}<td style='{_CELL};width:340px'>{bar}</td></tr>")
+        lines.append(
+            f"<tr style='{_PLAIN}'><td style='{_CELL};white-space:nowrap'>{escaped(label)}</td>{number}<td style='{_CELL};width:340px'>{bar}</td></tr>"
+        )
     return f"<table style='border-collapse:collapse;margin:0;{_BASE}'>{''.join(lines)}</table>"
 
 
 def facts(pairs: Mapping[str, Any]) -> str:
     """Name and value pairs side by side."""
     return "".join(
-        f"<td style='{_CELL}'><span style='{_FAINT}'>{escaped(name)}</span><br><b>{escaped(value)}</b></td>" for name, value in pairs.items()
+        f"<td style='{_CELL}'><span style='{_FAINT}'>{escaped(name)}</span><br><b>{escaped(value)}</b></td>"
+        for name, value in pairs.items()
     ).join([f"<table style='border-collapse:collapse;margin:0'><tr style='{_PLAIN}'>", "</tr></table>"])
 
 
 def card(title: str, subtitle: str, body: str, *, warning: str = "") -> str:
     """A framed result; `body` is HTML, the rest is text."""
-    loud = f"<div style='border-left:4px solid #D55E00;padding:4px 8px;margin:6px 0;white-space:pre-wrap'>{escaped(warning, 4000)}</div>" if warning else ""
+    loud = (
+        f"<div style='border-left:4px solid #D55E00;padding:4px 8px;margin:6px 0;white-space:pre-wrap'>{escaped(warning, 4000)}</div>"
+        if warning
+        else ""
+    )
     return f"<div style='{_CARD}'><b>{escaped(title)}</b> <span style='{_FAINT}'>{escaped(subtitle)}</span>{loud}{body}</div>"
 
 
@@ -90,7 +115,11 @@ def record_card(kind: str, row: dict[str, Any]) -> str:
         for name, value in shown
     )
     origin = ", ".join(str(provenance[name]) for name in ("recipe", "prompt", "model") if provenance[name])
-    return card(kind, identity, f"<table style='border-collapse:collapse'>{body}</table><div style='{_FAINT}'>from {escaped(origin)}</div>")
+    return card(
+        kind,
+        identity,
+        f"<table style='border-collapse:collapse'>{body}</table><div style='{_FAINT}'>from {escaped(origin)}</div>",
+    )
 
 
 def _readable(value: Any) -> str:
@@ -104,5 +133,7 @@ def _readable(value: Any) -> str:
 def prompt_card(prompt: Any) -> str:
     """One prompt: what goes in, what comes out, and its messages as they are."""
     made = ", ".join(f"{name}: {value}" for name, value in prompt.made_by.items())
-    body = facts({"takes": ", ".join(prompt.variables), "gives": ", ".join(prompt.outputs), "as": prompt.format, "made by": made})
+    body = facts(
+        {"takes": ", ".join(prompt.variables), "gives": ", ".join(prompt.outputs), "as": prompt.format, "made by": made}
+    )
     return card(prompt.id, prompt.about, body + "".join(details(role, content) for role, content in prompt.messages))

@@ -60,7 +60,9 @@ def _headings(document: Document) -> list[tuple[int, int, str]]:
 
     line_starts = [0, *(match.end() for match in re.finditer("\r\n?|\n", document.text))]
     front = re.match(r"---\r?\n.*?\n---[ \t]*\r?\n", document.text, re.DOTALL)  # its last line would make it a heading
-    tokens = MarkdownIt("commonmark").disable(["emphasis", "link", "image", "autolink", "html_inline"]).parse(document.text)
+    tokens = (
+        MarkdownIt("commonmark").disable(["emphasis", "link", "image", "autolink", "html_inline"]).parse(document.text)
+    )
     return [
         (line_starts[token.map[0]], int(token.tag[1]), _plain_heading(tokens[at + 1].content))
         for at, token in enumerate(tokens)
@@ -99,7 +101,9 @@ class Corpus:
 
     def __init__(self, chunks: Sequence[Chunk]):
         if not chunks:
-            raise InputError("there is no passage to work with: every document is empty or shorter than 12 words. Give longer documents.")
+            raise InputError(
+                "there is no passage to work with: every document is empty or shorter than 12 words. Give longer documents."
+            )
         self.chunks = tuple(chunks)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Texts to unit vectors, offline by default, each text computed once.
 
-    >>> vectors = embed.texts(["a cat", "two cats", "a tax return"])
-    >>> embed.similarity(vectors, vectors)"""
+>>> vectors = embed.texts(["a cat", "two cats", "a tax return"])
+>>> embed.similarity(vectors, vectors)"""
 
 import hashlib
 import http.client
@@ -384,6 +384,7 @@ class _Cache:
                 self._database = self._open(self.path)
             except (OSError, sqlite3.Error) as error:
                 raise self._explained(error) from error
+
     def _open(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(path, timeout=60)

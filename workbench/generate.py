@@ -1,7 +1,7 @@
 """The main job: a folder of documents becomes a dataset that can say where every row came from.
 
-    from workbench import generate, llm
-    data = generate.from_documents("data/documents", out="data/runs/first", client=llm.Offline(), rows=100)"""
+from workbench import generate, llm
+data = generate.from_documents("data/documents", out="data/runs/first", client=llm.Offline(), rows=100)"""
 
 import os
 import shutil
@@ -61,7 +61,9 @@ class Dataset:
         return runner.explain(record, self.run, among=[*self.documents, *self.personas])
 
     def __repr__(self) -> str:
-        return f"{len(self.records):,} rows kept of {self.run.record_count:,} made from {self.documents!r}\n{self.run!r}"
+        return (
+            f"{len(self.records):,} rows kept of {self.run.record_count:,} made from {self.documents!r}\n{self.run!r}"
+        )
 
     def _repr_html_(self) -> str:
         return self.run._repr_html_()
@@ -72,7 +74,7 @@ def from_documents(
     *,
     out: str | os.PathLike[str],
     client: Client,
-    settings: Settings = Settings(),  # noqa: B008  frozen
+    settings: Settings = Settings(),
     gates: Gates | None = Gates(),  # noqa: B008  frozen
     budget: Budget | None = None,
 ) -> Dataset:
@@ -90,7 +92,17 @@ def from_documents(
         run.mark(check(run.records), job="generate")
         records = run.kept()
     else:
-        growth = stages.grow(rag_qa.make, plan, rows=settings.rows, client=job.ledger, out=job.out / "qa", check=check, gates=gates, budget=budget, options=options)
+        growth = stages.grow(
+            rag_qa.make,
+            plan,
+            rows=settings.rows,
+            client=job.ledger,
+            out=job.out / "qa",
+            check=check,
+            gates=gates,
+            budget=budget,
+            options=options,
+        )
         run, records = growth.run, growth.accepted
     if not records:
         for old in (job.out / "export", job.out / "report.html"):  # of an earlier run, whose rows are not in this one
@@ -108,7 +120,7 @@ def estimate(
     *,
     out: str | os.PathLike[str],
     client: Client,
-    settings: Settings = Settings(),  # noqa: B008  frozen
+    settings: Settings = Settings(),
     budget: Budget | None = None,
 ) -> stages.Estimate:
     """Return what the questions of from_documents() with the same arguments will take, from a pilot of 20 tasks.
@@ -123,7 +135,14 @@ def estimate(
 class _Job:
     """What every part of the job needs: documents, passages, the ledger, the people who ask."""
 
-    def __init__(self, path: str | os.PathLike[str] | store.Documents, out: Path, client: Client, settings: Settings, budget: Budget | None):
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | store.Documents,
+        out: Path,
+        client: Client,
+        settings: Settings,
+        budget: Budget | None,
+    ):
         self.out, self.settings = out, settings
         self.documents = path if isinstance(path, store.Documents) else store.documents(path)
         self.corpus = Corpus.of(self.documents, characters=settings.mix.characters)
@@ -135,24 +154,36 @@ class _Job:
         if self.settings.rows is not None:
             a_round = len(self.corpus) * max(1, len(self.people))
             per_chunk = max(per_chunk, min(_MOST_ROUNDS, 1 + 3 * self.settings.rows // a_round))
-        return rag_qa.plan(self.corpus, per_chunk=per_chunk, personas=self.people, seed=self.settings.seed, mix=self.settings.mix)
+        return rag_qa.plan(
+            self.corpus, per_chunk=per_chunk, personas=self.people, seed=self.settings.seed, mix=self.settings.mix
+        )
 
     def spent(self) -> dict[str, Any]:
         """What the whole job paid for: pilot, personas and questions."""
-        parts = [self.ledger.spent(info["id"]) for name in ("pilot", "personas", "qa") if (info := read_info(self.out / name))]
+        parts = [
+            self.ledger.spent(info["id"])
+            for name in ("pilot", "personas", "qa")
+            if (info := read_info(self.out / name))
+        ]
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     def _invent(self, budget: Budget | None) -> list[Persona]:
         plan = persona.plan(self.corpus, count=self.settings.personas, seed=self.settings.seed)
         run = runner.run(persona.make, plan, client=self.ledger, out=self.out / "personas", budget=budget)
         if run.records:
-            run.mark(rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)), dedup.exact(run.records), job="generate")
+            run.mark(
+                rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)),
+                dedup.exact(run.records),
+                job="generate",
+            )
         if not (people := run.kept()):
-            raise InputError(f"no persona was accepted, so there is nobody to ask. Go on without personas, or mend this first:\n{run!r}")
+            raise InputError(
+                f"no persona was accepted, so there is nobody to ask. Go on without personas, or mend this first:\n{run!r}"
+            )
         return people  # type: ignore[return-value]
 
 
-def checks(settings: Settings = Settings()) -> stages.Check:  # noqa: B008  frozen
+def checks(settings: Settings = Settings()) -> stages.Check:
     """Return the check that a row of questions must pass: the rules, no copied prompt text, no duplicate question."""
     used = [prompts.load("rag/persona_question@1" if settings.personas else "rag/question@1")]
     limits = rules.Limits(languages=settings.languages)

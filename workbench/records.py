@@ -54,7 +54,9 @@ def content_hash(value: Any) -> str:
     try:
         encoded = orjson.dumps(value, default=_plain, option=_CANONICAL)
     except TypeError as error:
-        raise RecordError(f"cannot hash a {type(value).__name__}: {error.__cause__ or error}. Use plain values or dataclasses.") from error
+        raise RecordError(
+            f"cannot hash a {type(value).__name__}: {error.__cause__ or error}. Use plain values or dataclasses."
+        ) from error
     return hashlib.sha256(encoded).hexdigest()[:24]
 
 
@@ -108,7 +110,9 @@ class Record:
     def __post_init__(self):
         for name in _float_fields(type(self)):
             _set_number(self, name)
-        content = {name: value for name, default in _content_fields(type(self)) if (value := getattr(self, name)) != default}
+        content = {
+            name: value for name, default in _content_fields(type(self)) if (value := getattr(self, name)) != default
+        }
         object.__setattr__(self, "id", content_hash([type(self).__name__, content, self.provenance.parents]))
 
     @property
@@ -141,7 +145,9 @@ def _set_number(holder: Any, name: str) -> None:
     number = getattr(holder, name)
     if number is not None:
         if not math.isfinite(number):
-            raise RecordError(f"{type(holder).__name__}.{name} is {number}, which JSON cannot hold. Use None where there is no number.")
+            raise RecordError(
+                f"{type(holder).__name__}.{name} is {number}, which JSON cannot hold. Use None where there is no number."
+            )
         object.__setattr__(holder, name, float(number) + 0.0)
 
 
@@ -267,7 +273,11 @@ class Failure:
     def as_of(self, task_id: str, task_index: int, requests: tuple[str, ...], cost: float | None) -> Self:
         """Return this failure with what only the runner knows."""
         return dataclasses.replace(
-            self, task_id=task_id, task_index=task_index, requests=requests or self.requests, cost=self.cost if self.cost is not None else cost
+            self,
+            task_id=task_id,
+            task_index=task_index,
+            requests=requests or self.requests,
+            cost=self.cost if self.cost is not None else cost,
         )
 
 
@@ -309,7 +319,9 @@ def kept(records: Iterable[Record], verdicts: Iterable[Verdict]) -> list[Record]
 def to_row(value: Any) -> Any:
     """Return a record, failure or verdict as plain dictionaries, lists and scalars (tuples become lists)."""
     if (plainers := _plainers(type(value))) is not None:
-        return {name: getattr(value, name) if plain is None else plain(getattr(value, name)) for name, plain in plainers}
+        return {
+            name: getattr(value, name) if plain is None else plain(getattr(value, name)) for name, plain in plainers
+        }
     return [to_row(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -337,7 +349,11 @@ def _plainer(hint: Any) -> Any:
 def _field_names(kind: type) -> tuple[str, ...]:
     names = tuple(f.name for f in dataclasses.fields(kind))
     # A table reads best with its id first and its provenance last.
-    return ("id", *(n for n in names if n not in ("id", "provenance")), "provenance") if issubclass(kind, Record) else names
+    return (
+        ("id", *(n for n in names if n not in ("id", "provenance")), "provenance")
+        if issubclass(kind, Record)
+        else names
+    )
 
 
 def from_row(kind: type, row: Mapping[str, Any]) -> Any:

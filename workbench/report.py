@@ -53,7 +53,9 @@ def write_report(
 def _notice(run: Run, growth: Growth | None) -> str:
     said = []
     if run.is_offline:
-        said.append("These rows were written by the rule-based offline writer, not by a model. They show that everything works; they are no data to train on.")
+        said.append(
+            "These rows were written by the rule-based offline writer, not by a model. They show that everything works; they are no data to train on."
+        )
     if growth and growth.why_fewer:
         said.append(f"Fewer rows than the {growth.rows:,} asked for. {growth.why_fewer}")
     elif run.warning:
@@ -87,7 +89,9 @@ def _row(record: QA) -> str:
     else:
         start, end = place.start - passage.span.start, place.end - passage.span.start
         before, after = passage.text[max(0, start - 250) : start], passage.text[end : end + 250]
-        shown = f"{_html.escaped(before)}<mark>{_html.escaped(passage.text[start:end], 2000)}</mark>{_html.escaped(after)}"
+        shown = (
+            f"{_html.escaped(before)}<mark>{_html.escaped(passage.text[start:end], 2000)}</mark>{_html.escaped(after)}"
+        )
         answer = _html.escaped(record.answer, 1000)
     asker = f"<div class='faint'>asked as: {_html.escaped(record.persona)}</div>" if record.persona else ""
     return f"<div class='row'><b>{_html.escaped(record.question, 500)}</b>{asker}<div>{answer}</div><blockquote>{shown}</blockquote><div class='faint'>{record.id}, {_html.escaped(record.provenance.prompt)}</div></div>"
@@ -99,5 +103,7 @@ def _losses(run: Run) -> str:
     marked = [record for record in run.records if record.id in lost]
     marked = random.Random(0).sample(marked, min(6, len(marked)))
     rows = [[f"{failure.reason}", failure.detail, " ".join(failure.raw.split())] for failure in failures]
-    rows += [[f"{lost[r.id].check}: {lost[r.id].reason}", lost[r.id].detail, getattr(r, r.text_fields[0])] for r in marked]
+    rows += [
+        [f"{lost[r.id].check}: {lost[r.id].reason}", lost[r.id].detail, getattr(r, r.text_fields[0])] for r in marked
+    ]
     return _html.html_table(["reason", "in words", "what came"], rows) if rows else "<p>None.</p>"

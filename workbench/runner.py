@@ -64,7 +64,9 @@ class Options:
 
     def __post_init__(self):
         if self.concurrency < 1 or self.shard_tasks < 1:
-            raise RunError(f"concurrency and shard_tasks must be 1 or more, got {self.concurrency} and {self.shard_tasks}.")
+            raise RunError(
+                f"concurrency and shard_tasks must be 1 or more, got {self.concurrency} and {self.shard_tasks}."
+            )
 
 
 class Plan:
@@ -79,7 +81,11 @@ class Plan:
     def first(self, count: int) -> "Plan":
         """Return the plan of the first `count` tasks."""
         is_part = self.is_part or self.total is None or count < self.total
-        return Plan(lambda: itertools.islice(self._draw(), count), total=count if self.total is None else min(count, self.total), is_part=is_part)
+        return Plan(
+            lambda: itertools.islice(self._draw(), count),
+            total=count if self.total is None else min(count, self.total),
+            is_part=is_part,
+        )
 
     def __repr__(self) -> str:
         return f"Plan({'unknown number of' if self.total is None else f'{self.total:,}'} tasks)"
@@ -92,7 +98,7 @@ def run(
     client: Client,
     out: str | os.PathLike[str],
     budget: Budget | None = None,
-    options: Options = Options(),  # noqa: B008  frozen
+    options: Options = Options(),
 ) -> Run:
     """Return the run of `make(task, client)` over all tasks, in the folder `out`.
 
@@ -159,9 +165,14 @@ class _TaskClient:
         try:
             answer = await engine.ledger.complete(
                 Request(
-                    request.messages, request.sampling, request.sample + self._shift, request.n, request.schema,
-                    engine.id, engine.budget,
-                )  # fmt: skip
+                    request.messages,
+                    request.sampling,
+                    request.sample + self._shift,
+                    request.n,
+                    request.schema,
+                    engine.id,
+                    engine.budget,
+                )
             )
         except CallFailed as error:
             if error.key:
@@ -184,7 +195,9 @@ class _TaskClient:
 
 
 class _Engine:
-    def __init__(self, make: Make, tasks: Iterable[Any], client: Client, out: Path, budget: Budget | None, options: Options):
+    def __init__(
+        self, make: Make, tasks: Iterable[Any], client: Client, out: Path, budget: Budget | None, options: Options
+    ):
         if not callable(make):
             raise RunError(f"make must be a function make(task, client), got {type(make).__name__}.")
         self.make, self.tasks, self.out, self.budget, self.options = make, tasks, out, budget, options
@@ -264,7 +277,11 @@ class _Engine:
     @contextlib.contextmanager
     def _bar(self) -> Iterator[Any]:
         in_notebook = "ipykernel" in sys.modules
-        if not self.options.progress or os.environ.get("TQDM_DISABLE") == "1" or not (in_notebook or sys.stderr.isatty()):
+        if (
+            not self.options.progress
+            or os.environ.get("TQDM_DISABLE") == "1"
+            or not (in_notebook or sys.stderr.isatty())
+        ):
             yield None
             return
         from tqdm.auto import tqdm
@@ -278,13 +295,23 @@ class _Engine:
         if bar is not None:
             c = self.counts
             bar.n = c.done + c.skipped
-            bar.set_postfix_str(f"{c.records:,} records, {c.failed:,} failed, {c.tokens:,} tokens" + (f", ${c.cost:.2f}" if c.cost else ""))
+            bar.set_postfix_str(
+                f"{c.records:,} records, {c.failed:,} failed, {c.tokens:,} tokens"
+                + (f", ${c.cost:.2f}" if c.cost else "")
+            )
 
     def _finish(self, started: float) -> None:
         c = self.counts
         if c.sent or c.replayed or c.done or not self.info["sessions"]:
             self.info["sessions"].append(
-                {"started": started, "seconds": time.time() - started, "sent": c.sent, "replayed": c.replayed, "tasks": c.done, "skipped": c.skipped}
+                {
+                    "started": started,
+                    "seconds": time.time() - started,
+                    "sent": c.sent,
+                    "replayed": c.replayed,
+                    "tasks": c.done,
+                    "skipped": c.skipped,
+                }
             )
         self.info["stopped"] = self.stopped or None
         runs.write_json(self.out / "run.json", self.info)
@@ -335,14 +362,21 @@ class _Engine:
             ids = [content_hash(task) for task in tasks]
             seen = number + 1
             folder, old = self.out / "shards" / f"{number:06d}", self._old.get(f"{number:06d}")
-            is_same = old is not None and old["key"] == self._key(ids) and not old["is_partial"] and runs.is_whole(folder, old)
+            is_same = (
+                old is not None
+                and old["key"] == self._key(ids)
+                and not old["is_partial"]
+                and runs.is_whole(folder, old)
+            )
             if is_same and not _NO_ANSWER & old["failures"].keys():
                 self._keep(folder, old)
                 self.counts.skipped += len(tasks)
                 self.counts.records += sum(count for kind, count in old["rows"].items() if kind != "Failure")
                 self.counts.failed += sum(old["failures"].values())
             else:
-                shard = shards[number] = _Shard(number, number * size, tasks, ids, [None] * len(tasks), len(tasks), same_as_old=is_same)
+                shard = shards[number] = _Shard(
+                    number, number * size, tasks, ids, [None] * len(tasks), len(tasks), same_as_old=is_same
+                )
                 for at in range(len(tasks)):
                     if self.stopped:
                         return
@@ -350,7 +384,9 @@ class _Engine:
             if self.stopped:
                 return
         if not seen:
-            raise RunError("there is no task to run, so nothing was changed. A generator can be read only once: give a list or a Plan.")
+            raise RunError(
+                "there is no task to run, so nothing was changed. A generator can be read only once: give a list or a Plan."
+            )
         for name in self._old:  # shards of a longer plan of before; the first part of a plan may yet go on
             if int(name) >= seen and not getattr(self.tasks, "is_part", False):
                 shutil.rmtree(self.out / "shards" / name)
@@ -379,7 +415,9 @@ class _Engine:
         except BaseException as error:  # sys.exit() in a recipe would end the loop's thread, not the program
             outcomes = [Failure("exception", f"{type(error).__name__}: {error}", traceback=traceback.format_exc())]
         keys = tuple(client.completions)
-        outcomes = [o.as_of(task_id, shard.first + at, keys, client.cost) if isinstance(o, Failure) else o for o in outcomes]
+        outcomes = [
+            o.as_of(task_id, shard.first + at, keys, client.cost) if isinstance(o, Failure) else o for o in outcomes
+        ]
         self.counts.done += 1
         failed = sum(isinstance(outcome, Failure) for outcome in outcomes)
         self.counts.failed += failed
@@ -404,7 +442,9 @@ class _Engine:
             made = sum(isinstance(outcome, Record) for at in there for outcome in shard.outcomes[at] or ())
             old = self._old.get(f"{number:06d}")
             if shard.same_as_old and made <= sum(count for kind, count in old["rows"].items() if kind != "Failure"):
-                self._keep(self.out / "shards" / f"{number:06d}", old)  # it was whole, and this one was stopped half way
+                self._keep(
+                    self.out / "shards" / f"{number:06d}", old
+                )  # it was whole, and this one was stopped half way
             elif there:
                 shard.ids = [shard.ids[at] for at in there]
                 shard.outcomes = [shard.outcomes[at] for at in there]
@@ -441,7 +481,9 @@ class _Engine:
                 raise  # the disk, and not a row
             for at, outcomes in enumerate(shard.outcomes):
                 shard.outcomes[at] = [
-                    Failure("exception", unfit[id(o)], task_id=shard.ids[at], task_index=shard.first + at) if id(o) in unfit else o
+                    Failure("exception", unfit[id(o)], task_id=shard.ids[at], task_index=shard.first + at)
+                    if id(o) in unfit
+                    else o
                     for o in outcomes or ()
                 ]
             return self._write(shard)
@@ -454,8 +496,14 @@ class _Engine:
     def _retry(self, last: Run, reason: str | None) -> Run:
         """The same call again; tasks that were answered and could not be used are drawn anew."""
         if iter(self.tasks) is self.tasks:
-            raise RunError("these tasks came from a generator, which can be read only once. Give run() a list or a Plan to be able to retry.")
-        redrawn = {failure.task_id for failure in Run(self.out, ledger=self.ledger).failures if reason in (None, failure.reason) and failure.reason not in _NO_ANSWER}
+            raise RunError(
+                "these tasks came from a generator, which can be read only once. Give run() a list or a Plan to be able to retry."
+            )
+        redrawn = {
+            failure.task_id
+            for failure in Run(self.out, ledger=self.ledger).failures
+            if reason in (None, failure.reason) and failure.reason not in _NO_ANSWER
+        }
         info = runs.read_info(self.out) or self.info
         for task_id in redrawn:
             info["retries"][task_id] = info["retries"].get(task_id, 0) + 1

@@ -1,10 +1,10 @@
 """Run: what came out. Records, failures, verdicts, cost and timing, in one folder, printing itself.
 
-    out/run.json                        what ran: recipe, client, code, sessions
-    out/shards/000000/QA.parquet        the records of a fixed number of tasks, in the plan's order
-    out/shards/000000/Failure.parquet   their failures
-    out/shards/000000/manifest.json     written last: a shard without it does not exist
-    out/verdicts/<check>.parquet        what the checks said"""
+out/run.json                        what ran: recipe, client, code, sessions
+out/shards/000000/QA.parquet        the records of a fixed number of tasks, in the plan's order
+out/shards/000000/Failure.parquet   their failures
+out/shards/000000/manifest.json     written last: a shard without it does not exist
+out/verdicts/<check>.parquet        what the checks said"""
 
 import os
 import re
@@ -62,7 +62,9 @@ class Run:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """All verdicts that were kept with `mark`."""
-        return [verdict for path in sorted((self.folder / "verdicts").glob("*.parquet")) for verdict in store.read(path)]
+        return [
+            verdict for path in sorted((self.folder / "verdicts").glob("*.parquet")) for verdict in store.read(path)
+        ]
 
     def _read(self, kind: str) -> Iterator[Any]:
         for folder, manifest in self._shards:
@@ -76,7 +78,11 @@ class Run:
         if kind is None:
             raise StoreError(f"the run holds {', '.join(made) or 'no records'}. Say which: run.table('QA').")
         files = [folder / f"{kind}.parquet" for folder, manifest in self._shards if manifest["rows"].get(kind)]
-        return pa.concat_tables([store.read_table(file) for file in files]) if files else store.schema(store._TABLES[kind]).empty_table()
+        return (
+            pa.concat_tables([store.read_table(file) for file in files])
+            if files
+            else store.schema(store._TABLES[kind]).empty_table()
+        )
 
     def mark(self, *checks: Iterable[Verdict], job: str = "") -> "Run":
         """Keep the verdicts of these checks in the folder, in place of the same checks' older ones, and return the run.
@@ -111,7 +117,9 @@ class Run:
 
     @property
     def record_count(self) -> int:
-        return sum(count for manifest in self.manifests for kind, count in manifest["rows"].items() if kind != "Failure")
+        return sum(
+            count for manifest in self.manifests for kind, count in manifest["rows"].items() if kind != "Failure"
+        )
 
     @property
     def losses(self) -> Counter[str]:
@@ -143,7 +151,9 @@ class Run:
         if self._ledger is None:
             path = self.folder / self.info["ledger"]
             if not path.exists():
-                raise LedgerError(f"the ledger of this run is not at {path}. Copy it there, or give it: explain(record, run, ledger=...).")
+                raise LedgerError(
+                    f"the ledger of this run is not at {path}. Copy it there, or give it: explain(record, run, ledger=...)."
+                )
             self._ledger = Ledger(None, path)
         return self._ledger
 
@@ -162,7 +172,9 @@ class Run:
 
     def _losses_by_check(self, made: int) -> list[FunnelStep]:
         first: dict[str, str] = {}
-        for verdict in sorted(self.verdicts, key=lambda verdict: verdict.check == "rows"):  # what was only too many comes last
+        for verdict in sorted(
+            self.verdicts, key=lambda verdict: verdict.check == "rows"
+        ):  # what was only too many comes last
             if not verdict.passed:
                 first.setdefault(verdict.record_id, f"{verdict.check}: {verdict.reason}")
         ids = [record.id for record in self.records]
@@ -182,7 +194,9 @@ class Run:
         What got no answer is asked again. What was answered and could not be used (a parse failure, say) would be served
         the same answer from the ledger, so it is drawn anew, under a sample number of its own."""
         if self._retry is None:
-            raise RunError("a run read from a folder does not know its recipe. Call runner.run(...) with the same plan: unanswered tasks are asked again.")
+            raise RunError(
+                "a run read from a folder does not know its recipe. Call runner.run(...) with the same plan: unanswered tasks are asked again."
+            )
         return self._retry(self, reason)
 
     @property
@@ -194,18 +208,34 @@ class Run:
         outcomes = self.record_count + sum(self.losses.values())
         if outcomes and self.record_count < LOW_YIELD * outcomes:
             reason, count = self.losses.most_common(1)[0]
-            raws = [f"  {at}. {' '.join((failure.raw or failure.detail).split())[:300]}" for at, failure in enumerate(_some_raw(self.failures, reason), 1)]
-            said.append("\n".join([f"Only {self.record_count:,} of {outcomes:,} outcomes are records; the most common loss is {reason} ({count:,}). What came back:", *raws]))
+            raws = [
+                f"  {at}. {' '.join((failure.raw or failure.detail).split())[:300]}"
+                for at, failure in enumerate(_some_raw(self.failures, reason), 1)
+            ]
+            said.append(
+                "\n".join(
+                    [
+                        f"Only {self.record_count:,} of {outcomes:,} outcomes are records; the most common loss is {reason} ({count:,}). What came back:",
+                        *raws,
+                    ]
+                )
+            )
         if self.verdicts:
             judged = {verdict.record_id for verdict in self.verdicts}
             if unjudged := sum(record.id not in judged for record in self.records):
-                said.append(f"{unjudged:,} records were made after the last check and have no verdict. Check again: run.mark(...).")
+                said.append(
+                    f"{unjudged:,} records were made after the last check and have no verdict. Check again: run.mark(...)."
+                )
         return "\n".join(said)
 
     def __repr__(self) -> str:
         losses = ", ".join(f"{count:,} {reason}" for reason, count in self.losses.most_common())
         failed = sum(self.losses.values())
-        parts = [f"{self.tasks:,} tasks", f"{self.record_count:,} records", f"{failed:,} failed" + (f" ({losses})" if failed else "")]
+        parts = [
+            f"{self.tasks:,} tasks",
+            f"{self.record_count:,} records",
+            f"{failed:,} failed" + (f" ({losses})" if failed else ""),
+        ]
         parts += [f"{self.replayed:,} from ledger", self.cost_text]
         line = f"{self.info['recipe']}: {', '.join(parts)}"
         if self.is_offline:
@@ -231,7 +261,9 @@ class Run:
         funnel = [(step.label, step.count, step.kind) for step in self.funnel()]
         whole = max((step.count for step in self.funnel()), default=0)
         note = "made by the offline rules, no model" if self.is_offline else ""
-        return _html.card(self.info["recipe"], note, _html.facts(shown) + _html.bars(funnel, whole), warning=self.warning)
+        return _html.card(
+            self.info["recipe"], note, _html.facts(shown) + _html.bars(funnel, whole), warning=self.warning
+        )
 
 
 def cost_text(spent: Mapping[str, Any]) -> str:
@@ -240,7 +272,9 @@ def cost_text(spent: Mapping[str, Any]) -> str:
         return "nothing paid"
     if spent["unpriced"] and not spent["cost"]:
         return "cost unknown (no price)"
-    return f"${spent['cost']:.2f}" + (f" and {spent['unpriced']:,} answers of unknown price" if spent["unpriced"] else "")
+    return f"${spent['cost']:.2f}" + (
+        f" and {spent['unpriced']:,} answers of unknown price" if spent["unpriced"] else ""
+    )
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
@@ -262,7 +296,9 @@ def read_info(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RunError(f"{folder / 'run.json'} is not JSON ({error}). Delete that file and run again: the ledger holds what was paid for.") from None
+        raise RunError(
+            f"{folder / 'run.json'} is not JSON ({error}). Delete that file and run again: the ledger holds what was paid for."
+        ) from None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -288,7 +324,9 @@ def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return all(pq.ParquetFile(folder / f"{kind}.parquet").metadata.num_rows == n for kind, n in manifest["rows"].items())
+        return all(
+            pq.ParquetFile(folder / f"{kind}.parquet").metadata.num_rows == n for kind, n in manifest["rows"].items()
+        )
     except (OSError, pa.ArrowException):
         return False
 
@@ -313,7 +351,9 @@ class Explanation:
         return _html.card(f"{type(self.record).__name__} {self.record.id}", "where it came from", rows)
 
 
-def explain(record: Record, run: Run | None = None, *, among: Iterable[Record] = (), ledger: Ledger | None = None) -> Explanation:
+def explain(
+    record: Record, run: Run | None = None, *, among: Iterable[Record] = (), ledger: Ledger | None = None
+) -> Explanation:
     """Return a record's ancestry, back to document spans and ledger entries.
 
     Parents are looked up in `among` (documents and personas, say) and in the run's own records; the ledger entries come
@@ -325,7 +365,14 @@ def explain(record: Record, run: Run | None = None, *, among: Iterable[Record] =
     return Explanation(record, lines)
 
 
-def _tell(record: Record, known: Mapping[str, Record], ledger: Ledger | None, depth: int, lines: list[tuple[int, str, str]], seen: set[str]) -> None:
+def _tell(
+    record: Record,
+    known: Mapping[str, Record],
+    ledger: Ledger | None,
+    depth: int,
+    lines: list[tuple[int, str, str]],
+    seen: set[str],
+) -> None:
     origin = record.provenance
     first = getattr(record, record.text_fields[0]) if record.text_fields else ""
     lines.append((depth, type(record).__name__, f"{record.id}  {_short(str(first))}"))
@@ -337,11 +384,21 @@ def _tell(record: Record, known: Mapping[str, Record], ledger: Ledger | None, de
     if origin.recipe != "given":
         seeds = " + ".join(origin.seed_kinds) or "no seed"
         repaired = ", after one repair" if origin.repaired else ""
-        lines.append((depth + 1, "made by", f"{origin.recipe} ({origin.operation} of {seeds}) with {origin.prompt or 'no prompt'}{repaired}"))
+        lines.append(
+            (
+                depth + 1,
+                "made by",
+                f"{origin.recipe} ({origin.operation} of {seeds}) with {origin.prompt or 'no prompt'}{repaired}",
+            )
+        )
         lines.append((depth + 1, "answered by", f"{origin.model} at {origin.endpoint}, parameters {origin.sampling}"))
     if (span := origin.source) is not None:
         document = known.get(span.document_id)
-        where = f"{document.path}, characters {span.start:,} to {span.end:,}: {_short(document.text[span.start : span.end])}" if isinstance(document, Document) else f"document {span.document_id} (not given: pass it in among=), characters {span.start:,} to {span.end:,}"
+        where = (
+            f"{document.path}, characters {span.start:,} to {span.end:,}: {_short(document.text[span.start : span.end])}"
+            if isinstance(document, Document)
+            else f"document {span.document_id} (not given: pass it in among=), characters {span.start:,} to {span.end:,}"
+        )
         lines.append((depth + 1, "source", where))
     for key in origin.requests:
         entry = ledger.entry(key) if ledger else None
@@ -349,7 +406,9 @@ def _tell(record: Record, known: Mapping[str, Record], ledger: Ledger | None, de
             lines.append((depth + 1, "request", f"{key} (not in a ledger that was given)"))
             continue
         cost = "price unknown" if entry["cost"] is None else f"${entry['cost']:.6f}"
-        lines.append((depth + 1, "request", f"{key}, {entry['prompt_tokens']} + {entry['completion_tokens']} tokens, {cost}"))
+        lines.append(
+            (depth + 1, "request", f"{key}, {entry['prompt_tokens']} + {entry['completion_tokens']} tokens, {cost}")
+        )
         lines.append((depth + 2, "asked", _short(entry["request"]["messages"][-1]["content"])))
         lines.append((depth + 2, "answered", _short(entry["choices"][0])))
     for parent in origin.parents:

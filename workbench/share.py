@@ -25,11 +25,20 @@ from workbench.errors import InputError, RecordError
 from workbench.records import KINDS, QA, Instruction, Preference, Record, field_types, from_row, one_kind, to_row
 
 UNANSWERABLE = "The passage does not answer this question."
-_SUFFIX = {"chat": ".chat.jsonl", "alpaca": ".alpaca.jsonl", "rag": ".rag.jsonl", "triplets": ".triplets.jsonl", "csv": ".csv", "parquet": ".parquet"}
+_SUFFIX = {
+    "chat": ".chat.jsonl",
+    "alpaca": ".alpaca.jsonl",
+    "rag": ".rag.jsonl",
+    "triplets": ".triplets.jsonl",
+    "csv": ".csv",
+    "parquet": ".parquet",
+}
 FORMATS = tuple(_SUFFIX)
 
 
-def export(records: Sequence[Record], folder: str | os.PathLike[str], *, formats: Iterable[str] = FORMATS, name: str = "") -> dict[str, Path]:
+def export(
+    records: Sequence[Record], folder: str | os.PathLike[str], *, formats: Iterable[str] = FORMATS, name: str = ""
+) -> dict[str, Path]:
     """Write records of one kind in each format that suits the kind, and return the files by format.
 
     Raises InputError for an unknown format, or when a format named alone cannot hold this kind."""
@@ -50,7 +59,9 @@ def export(records: Sequence[Record], folder: str | os.PathLike[str], *, formats
             if each == "triplets":
                 store.write(records, path.with_suffix(".records.parquet"))
         elif len(formats) == 1:
-            raise InputError(f"the format {each!r} has no place for {kind.__name__} records. Use {', '.join(f for f in FORMATS if f in ('csv', 'parquet') or (f, kind) in _LINES)}.")
+            raise InputError(
+                f"the format {each!r} has no place for {kind.__name__} records. Use {', '.join(f for f in FORMATS if f in ('csv', 'parquet') or (f, kind) in _LINES)}."
+            )
         else:
             continue
         written[each] = path
@@ -92,7 +103,13 @@ def _instruction_chat(row: Instruction) -> list[dict[str, Any]]:
 
 
 def _qa_alpaca(row: QA) -> list[dict[str, Any]]:
-    return [{"instruction": row.question, "input": row.passage.text, "output": row.answer if row.is_answerable else UNANSWERABLE}]
+    return [
+        {
+            "instruction": row.question,
+            "input": row.passage.text,
+            "output": row.answer if row.is_answerable else UNANSWERABLE,
+        }
+    ]
 
 
 def _instruction_alpaca(row: Instruction) -> list[dict[str, Any]]:
@@ -114,7 +131,9 @@ def _qa_rag(row: QA) -> list[dict[str, Any]]:
 def _qa_triplets(row: QA) -> list[dict[str, Any]]:
     if not row.is_answerable:
         return []  # its passage is no positive
-    return [{"anchor": row.question, "positive": row.passage.text, "negative": negative.text} for negative in row.negatives]
+    return [
+        {"anchor": row.question, "positive": row.passage.text, "negative": negative.text} for negative in row.negatives
+    ]
 
 
 def _preference_chat(row: Preference) -> list[dict[str, Any]]:
@@ -131,7 +150,9 @@ _LINES: dict[tuple[str, type], Callable[[Any], list[dict[str, Any]]]] = {
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _write_lines(records: Sequence[Record], line_of: Callable[[Any], list[dict[str, Any]]], path: Path, *, with_record: bool) -> None:
+def _write_lines(
+    records: Sequence[Record], line_of: Callable[[Any], list[dict[str, Any]]], path: Path, *, with_record: bool
+) -> None:
     with store.atomically(path) as temporary, temporary.open("wb") as file:
         for record in records:
             extra = {"record": {"kind": type(record).__name__, **to_row(record)}} if with_record else {}
@@ -149,10 +170,14 @@ def _read_lines(path: Path) -> list[Record]:
             row = shown.pop("record")
             record = from_row(KINDS[row.pop("kind")], row)
             if not any(shown in line_of(record) for (_, kind), line_of in _LINES.items() if kind is type(record)):
-                raise RecordError("the line says something else than its record. Make a changed text a new record, and export again.")
+                raise RecordError(
+                    "the line says something else than its record. Make a changed text a new record, and export again."
+                )
             records.append(record)
         except (AttributeError, ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}, line {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export().") from None
+            raise RecordError(
+                f"{path}, line {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export()."
+            ) from None
         except RecordError as error:
             raise RecordError(f"{path}, line {number}: {error}") from None
     return records
@@ -163,7 +188,9 @@ def _read_triplets(path: Path) -> list[Record]:
     wanted = [orjson.dumps(line) for record in records for line in _qa_triplets(record)]
     for number, (line, want) in enumerate(itertools.zip_longest(_bytes(path).splitlines(), wanted), 1):
         if line != want:
-            raise RecordError(f"{path}, line {number}: not what its records beside it give. The file was cut off or edited; export again.")
+            raise RecordError(
+                f"{path}, line {number}: not what its records beside it give. The file was cut off or edited; export again."
+            )
     return records
 
 
@@ -188,14 +215,22 @@ def _read_csv(path: Path) -> list[Record]:
     try:
         reader = csv.DictReader(io.StringIO(_bytes(path).decode("utf-8"), newline=""))
     except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}). A spreadsheet may have saved it: export again.") from None
+        raise RecordError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}). A spreadsheet may have saved it: export again."
+        ) from None
     for number, cells in enumerate(reader, 1):
         try:
             kind = KINDS[cells.pop("kind")]
             hints = dict(field_types(kind))
-            records.append(from_row(kind, {name: cell if hints[name] is str else orjson.loads(cell) for name, cell in cells.items()}))
+            records.append(
+                from_row(
+                    kind, {name: cell if hints[name] is str else orjson.loads(cell) for name, cell in cells.items()}
+                )
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{path}, row {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export().") from None
+            raise RecordError(
+                f"{path}, row {number}: no whole record ({type(error).__name__}: {error}). The file was cut off or not exported by share.export()."
+            ) from None
         except RecordError as error:
             raise RecordError(f"{path}, row {number}: {error}") from None
     return records

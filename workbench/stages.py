@@ -62,9 +62,13 @@ class Stage:
         if self.made >= _SMALLEST_SAMPLE and self.duplicate_rate > gates.max_duplicate_rate:
             said.append(f"duplicate rate {self.duplicate_rate:.0%}, at most {gates.max_duplicate_rate:.0%} is allowed")
         if self.made >= _SMALLEST_SAMPLE and self.opening_share > gates.max_opening_share:
-            said.append(f'{self.opening_share:.0%} of rows begin with "{self.opening}", at most {gates.max_opening_share:.0%} may')
+            said.append(
+                f'{self.opening_share:.0%} of rows begin with "{self.opening}", at most {gates.max_opening_share:.0%} may'
+            )
         if self.tasks >= _SMALLEST_SAMPLE and self.accepted < gates.min_accept_rate * self.tasks:
-            said.append(f"{self.accepted:,} of {self.tasks:,} tasks gave an accepted row, at least {gates.min_accept_rate:.0%} are needed")
+            said.append(
+                f"{self.accepted:,} of {self.tasks:,} tasks gave an accepted row, at least {gates.min_accept_rate:.0%} are needed"
+            )
         return said
 
 
@@ -85,13 +89,20 @@ class Growth:
 
     def _repr_html_(self) -> str:
         columns, rows = self.table()
-        return _html.card(f"{len(self.accepted):,} of {self.rows:,} rows accepted", "", _html.html_table(columns, rows), warning=self.why_fewer)
+        return _html.card(
+            f"{len(self.accepted):,} of {self.rows:,} rows accepted",
+            "",
+            _html.html_table(columns, rows),
+            warning=self.why_fewer,
+        )
 
     def table(self) -> tuple[list[str], list[list[object]]]:
         """Column names and one row a stage."""
         names = [field.name for field in fields(Stage) if field.name != "opening"]
         shown = lambda name, value: f"{value:.1%}" if name.endswith(("rate", "share")) else value  # noqa: E731
-        return [name.replace("_", " ") for name in names], [[shown(name, getattr(stage, name)) for name in names] for stage in self.stages]
+        return [name.replace("_", " ") for name in names], [
+            [shown(name, getattr(stage, name)) for name in names] for stage in self.stages
+        ]
 
 
 Check = Callable[[list[Record]], Iterable[Verdict]]
@@ -105,7 +116,7 @@ def grow(
     client: Client,
     out: str | os.PathLike[str],
     check: Check,
-    gates: Gates | None = Gates(),  # noqa: B008  frozen
+    gates: Gates | None = Gates(),
     budget: Budget | None = None,
     options: Options = Options(),  # noqa: B008  frozen
 ) -> Growth:
@@ -133,7 +144,9 @@ def grow(
             verdicts = list(check(run.records))
             # What people or other checks marked in this folder counts too.
             own = {verdict.check for verdict in verdicts} | {"rows", *run.info.get("jobs", {}).get("grow", ())}
-            accepted = kept(run.records, [*verdicts, *(verdict for verdict in run.verdicts if verdict.check not in own)])
+            accepted = kept(
+                run.records, [*verdicts, *(verdict for verdict in run.verdicts if verdict.check not in own)]
+            )
             stage = _measure(run, verdicts, target, len(accepted))
             # Judged after every helping, not only at the stage's end: a stage that cannot fill up would empty the plan.
             is_last = target == rows and len(accepted) >= rows
@@ -144,7 +157,10 @@ def grow(
             break
     if run is None:
         raise InputError("the plan has no task. Give documents with longer text.")
-    beyond = [Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for") for record in accepted[rows:]]
+    beyond = [
+        Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for")
+        for record in accepted[rows:]
+    ]
     run.mark(verdicts, beyond, job="grow")
     return Growth(run, accepted[:rows], tuple(stages), rows, why)
 
@@ -161,7 +177,11 @@ def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) 
     losses, made = run.losses, run.record_count
     answered = made + sum(count for reason, count in losses.items() if reason not in runner._NO_ANSWER)
     evidenced = made + losses["evidence"]
-    duplicates = Counter(verdict.reason for verdict in verdicts if not verdict.passed)["duplicate"] + made - len(by_id(run.records))
+    duplicates = (
+        Counter(verdict.reason for verdict in verdicts if not verdict.passed)["duplicate"]
+        + made
+        - len(by_id(run.records))
+    )
     asked = [record for record in run.records if isinstance(record, QA)] or run.records
     openings = opening_table(asked).slice(0, 1).to_pylist() or [{"opening": "", "share": 0.0}]
     return Stage(
@@ -199,16 +219,28 @@ class Estimate:
         """Return the estimate for as many tasks as `rows` records take at the pilot's yield."""
         tasks = -(-rows // self.yield_share) if self.yield_share else self.tasks
         scaled = lambda values: tuple(value * tasks / self.tasks for value in values)  # noqa: E731
-        return replace(self, tasks=int(tasks), tokens=scaled(self.tokens), cost=scaled(self.cost) if self.cost else None)
+        return replace(
+            self, tasks=int(tasks), tokens=scaled(self.tokens), cost=scaled(self.cost) if self.cost else None
+        )
 
     def __repr__(self) -> str:
         low, middle, high = self.tokens
-        money = "cost unknown (no price)" if self.cost is None else f"${self.cost[1]:.2f} (${self.cost[0]:.2f} to ${self.cost[2]:.2f})"
+        money = (
+            "cost unknown (no price)"
+            if self.cost is None
+            else f"${self.cost[1]:.2f} (${self.cost[0]:.2f} to ${self.cost[2]:.2f})"
+        )
         return f"{self.tasks:,} tasks: {money}, {middle:,.0f} tokens ({low:,.0f} to {high:,.0f}); {self.yield_share:.0%} of a pilot of {self.pilot_tasks} gave a record"
 
 
 def estimate(
-    make: Make, tasks: Plan, *, client: Client, out: str | os.PathLike[str], pilot: int = 20, budget: Budget | None = None
+    make: Make,
+    tasks: Plan,
+    *,
+    client: Client,
+    out: str | os.PathLike[str],
+    pilot: int = 20,
+    budget: Budget | None = None,
 ) -> Estimate:
     """Return what all of `tasks` will take, judged by the first `pilot` of them, which are run into `out`.
 
@@ -219,7 +251,10 @@ def estimate(
     total = tasks.total if tasks.total is not None else sum(1 for _ in tasks)
     result = runner.run(make, tasks.first(pilot), client=client, out=out, budget=budget)
     ledger = result._open_ledger()
-    asked = [outcome.requests if isinstance(outcome, Failure) else outcome.provenance.requests for outcome in (*result.records, *result.failures)]
+    asked = [
+        outcome.requests if isinstance(outcome, Failure) else outcome.provenance.requests
+        for outcome in (*result.records, *result.failures)
+    ]
     accounts = [ledger.account(keys) for keys in asked]
     if not any(asked):
         raise RunError(f"the pilot got no answer, so there is nothing to estimate from.\n{result!r}")

@@ -56,7 +56,9 @@ def table(rows: Sequence[Any], kind: type | None = None) -> pa.Table:
     StoreError when a field holds what its kind has no place for."""
     kind = kind or (type(rows[0]) if rows and not isinstance(rows[0], Record) else one_kind(rows))
     if kind not in _TABLES.values():
-        raise StoreError(f"{kind.__name__} values are no table. Give records, an Arrow table, a data frame or a Parquet path.")
+        raise StoreError(
+            f"{kind.__name__} values are no table. Give records, an Arrow table, a data frame or a Parquet path."
+        )
     wanted = schema(kind)
     if not rows:
         return wanted.empty_table()
@@ -71,9 +73,13 @@ def table(rows: Sequence[Any], kind: type | None = None) -> pa.Table:
             parse_options=arrow_json.ParseOptions(explicit_schema=may_be_null, unexpected_field_behavior="error"),
         )
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise StoreError(f"these {kind.__name__} rows do not fit the kind's schema: {error}. Check the types of their fields.") from error
+        raise StoreError(
+            f"these {kind.__name__} rows do not fit the kind's schema: {error}. Check the types of their fields."
+        ) from error
     if empty := [field.name for field in wanted if not field.nullable and found.column(field.name).null_count]:
-        raise StoreError(f"these {kind.__name__} rows have no {empty[0]!r} in some place, and it cannot be missing. Leave such rows out.")
+        raise StoreError(
+            f"these {kind.__name__} rows have no {empty[0]!r} in some place, and it cannot be missing. Leave such rows out."
+        )
     return pa.Table.from_arrays(found.columns, schema=wanted)
 
 
@@ -118,7 +124,11 @@ def _umask() -> int:
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:
-    advice = "Free some space and run again: what finished is kept." if error.errno == 28 else "Check that the folder is there and can be written."
+    advice = (
+        "Free some space and run again: what finished is kept."
+        if error.errno == 28
+        else "Check that the folder is there and can be written."
+    )
     return StoreError(f"cannot write {path}: {error.strerror or error}. {advice}")
 
 
@@ -129,7 +139,9 @@ def read(path: str | os.PathLike[str]) -> list[Any]:
     found = read_table(path)
     name = (found.schema.metadata or {}).get(_KIND_KEY, b"").decode()
     if name not in _TABLES:
-        raise StoreError(f"{path} names no record kind; it has the columns {', '.join(found.column_names)}. Read it with store.read_table(), or build records of its rows.")
+        raise StoreError(
+            f"{path} names no record kind; it has the columns {', '.join(found.column_names)}. Read it with store.read_table(), or build records of its rows."
+        )
     return [from_row(_TABLES[name], row) for row in found.to_pylist()]
 
 
@@ -140,7 +152,9 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
     except FileNotFoundError:
         raise StoreError(f"there is no file {path}. Check the path, or run what makes it first.") from None
     except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} is no whole Parquet file: {error}. If it was being copied, copy it again; if a run made it, run that again.") from None
+        raise StoreError(
+            f"{path} is no whole Parquet file: {error}. If it was being copied, copy it again; if a run made it, run that again."
+        ) from None
 
 
 # --- SQL ------------------------------------------------------------------------------------------------------------
@@ -204,7 +218,9 @@ def query(sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None,
             found = relation.to_arrow_table()
             found = found.rename_columns(_apart(found.column_names))
         except duckdb.Error as error:
-            there = "; ".join(f"{name}({', '.join(arrow.column_names)})" for name, arrow in shown.items()) or "no tables"
+            there = (
+                "; ".join(f"{name}({', '.join(arrow.column_names)})" for name, arrow in shown.items()) or "no tables"
+            )
             raise StoreError(f"{str(error).strip()}\nThere are: {there}.") from None
     return Rows(found)
 
@@ -231,11 +247,15 @@ def as_table(value: Any) -> pa.Table:
         return value.table()
     if isinstance(value, str | os.PathLike):
         return read_table(value)
-    if callable(getattr(value, "__arrow_c_stream__", None)):  # before Iterable: a data frame iterates over its column names
+    if callable(
+        getattr(value, "__arrow_c_stream__", None)
+    ):  # before Iterable: a data frame iterates over its column names
         return pa.table(value)
     if isinstance(value, Iterable):
         return table(list(value))
-    raise StoreError(f"a {type(value).__name__} is no table. Give records, an Arrow table, a data frame or a Parquet path.")
+    raise StoreError(
+        f"a {type(value).__name__} is no table. Give records, an Arrow table, a data frame or a Parquet path."
+    )
 
 
 # --- documents ------------------------------------------------------------------------------------------------------
@@ -248,7 +268,9 @@ class Documents(list[Document]):
 
     def __repr__(self) -> str:
         characters = sum(len(document.text) for document in self)
-        more = f", {len(self.skipped)} files skipped ({self.skipped[0][0]}: {self.skipped[0][1]})" if self.skipped else ""
+        more = (
+            f", {len(self.skipped)} files skipped ({self.skipped[0][0]}: {self.skipped[0][1]})" if self.skipped else ""
+        )
         return f"{len(self):,} documents, {characters:,} characters{more}"
 
     def _repr_html_(self) -> str:
@@ -273,13 +295,21 @@ def documents(path: str | os.PathLike[str]) -> Documents:
     if root.is_file():
         files = [root] if root.suffix.lower() in suffixes else []
     else:
-        there = [file for file in root.rglob("*") if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+        there = [
+            file for file in root.rglob("*") if not any(part.startswith(".") for part in file.relative_to(root).parts)
+        ]
         # A run's own report is no document, where somebody put the output beside the pages.
         outputs = {file.parent for file in there if file.name in ("run.json", "ledger.sqlite")}
-        files = sorted(file for file in there if file.is_file() and file.suffix.lower() in suffixes and not outputs & {*file.parents})
+        files = sorted(
+            file
+            for file in there
+            if file.is_file() and file.suffix.lower() in suffixes and not outputs & {*file.parents}
+        )
     if not files:
         what = "is no document of a known kind" if root.is_file() else "holds no document"
-        raise InputError(f"{root} {what} ({', '.join(sorted(suffixes))}, or a .parquet file with a text column). Name the folder that holds them.")
+        raise InputError(
+            f"{root} {what} ({', '.join(sorted(suffixes))}, or a .parquet file with a text column). Name the folder that holds them."
+        )
     found, skipped = Documents(), []
     for file in files:
         name = file.relative_to(root).as_posix() if root.is_dir() else file.name
@@ -290,7 +320,9 @@ def documents(path: str | os.PathLike[str]) -> Documents:
             skipped.append((name, str(error)))
     found.skipped = tuple(skipped)
     if not found:
-        raise InputError(f"none of the {len(files)} documents in {root} could be read; {skipped[0][0]}: {skipped[0][1]}.")
+        raise InputError(
+            f"none of the {len(files)} documents in {root} could be read; {skipped[0][0]}: {skipped[0][1]}."
+        )
     return found
 
 
@@ -334,19 +366,27 @@ def _converted(file: Path) -> str:
         raise
     except Exception as error:
         # markitdown lets through what its parsers raise on a damaged file, of any class.
-        raise _Unreadable(f"it could not be converted: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
+        raise _Unreadable(
+            f"it could not be converted: {' '.join(str(error).split())[:200] or type(error).__name__}"
+        ) from error
 
 
 def _title(text: str, file: Path) -> str:
-    prose = re.sub(r"^ *(```|~~~).*?(?:^ *\1|\Z)", "", text[:5000], flags=re.MULTILINE | re.DOTALL)  # a '#' in code is a comment
-    heading = re.search(r"^# +(.+?)(?:\s*\{[^{}\n]*\})?\s*$", prose, re.MULTILINE) or re.search(r"\A---\n(?:.*\n)*?title: *(.+)\n", text[:2000])
+    prose = re.sub(
+        r"^ *(```|~~~).*?(?:^ *\1|\Z)", "", text[:5000], flags=re.MULTILINE | re.DOTALL
+    )  # a '#' in code is a comment
+    heading = re.search(r"^# +(.+?)(?:\s*\{[^{}\n]*\})?\s*$", prose, re.MULTILINE) or re.search(
+        r"\A---\n(?:.*\n)*?title: *(.+)\n", text[:2000]
+    )
     return heading[1].strip(" \"'#") if heading else file.stem.replace("-", " ").replace("_", " ")
 
 
 def _documents_of_table(path: Path) -> Documents:
     rows = read_table(path)
     if "text" not in rows.column_names:
-        raise InputError(f"{path} has no column 'text'; it has {', '.join(rows.column_names)}. Rename the column that holds the documents.")
+        raise InputError(
+            f"{path} has no column 'text'; it has {', '.join(rows.column_names)}. Rename the column that holds the documents."
+        )
     found, skipped = Documents(), []
     has = set(rows.column_names)
     for at, row in enumerate(rows.to_pylist()):

@@ -32,7 +32,13 @@ class Answer:
         return self.completions[-1].text
 
     def provenance(
-        self, recipe: str, *, operation: str = "prompting", seed_kinds: tuple[str, ...] = (), parents: tuple[str, ...] = (), source: Span | None = None
+        self,
+        recipe: str,
+        *,
+        operation: str = "prompting",
+        seed_kinds: tuple[str, ...] = (),
+        parents: tuple[str, ...] = (),
+        source: Span | None = None,
     ) -> Provenance:
         """Return the provenance of a row made from this answer: what was sent and what answered, and nothing else."""
         last = self.completions[-1]
@@ -61,7 +67,9 @@ async def ask(client: Client, prompt: Prompt, values: Mapping[str, str], *, samp
     second = await client.complete(dataclasses.replace(request, messages=again))
     repaired = prompt.parse(second.text)
     if isinstance(repaired, Failure):
-        return dataclasses.replace(parsed, detail=f"{parsed.detail}; after one repair: {repaired.detail}", requests=(first.key, second.key))
+        return dataclasses.replace(
+            parsed, detail=f"{parsed.detail}; after one repair: {repaired.detail}", requests=(first.key, second.key)
+        )
     return Answer(repaired, (first, second), prompt)
 
 

@@ -35,7 +35,9 @@ class Sampling:
 
     def __post_init__(self):
         if self.extra is not None:
-            object.__setattr__(self, "extra", json.loads(json.dumps(dict(self.extra))))  # a copy: nobody changes it afterwards
+            object.__setattr__(
+                self, "extra", json.loads(json.dumps(dict(self.extra)))
+            )  # a copy: nobody changes it afterwards
 
     def __hash__(self) -> int:
         return hash((self.temperature, self.top_p, self.max_tokens, self.seed, self.stop, self.json_schema))
@@ -47,7 +49,11 @@ class Sampling:
     def sent(self, sample: int = 0) -> dict[str, Any]:
         """The parameters that are sent for a sample, as plain JSON: each sample has a seed of its own, or it would be the
         same draw again."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items() if value is not None}
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+            if value is not None
+        }
         if self.seed is not None:
             values["seed"] = self.seed + sample
         extra = values.pop("extra", {})
@@ -124,7 +130,13 @@ def what_is_sent(client: Client, request: Request) -> dict[str, Any]:
 
     The ledger keys by this, so what is not in here must not be sent."""
     sampling = request.sampling.over(client.sampling)
-    sent = {"endpoint": client.endpoint, "model": client.model, "messages": request.messages, "sampling": sampling.sent(request.sample), "sample": request.sample}
+    sent = {
+        "endpoint": client.endpoint,
+        "model": client.model,
+        "messages": request.messages,
+        "sampling": sampling.sent(request.sample),
+        "sample": request.sample,
+    }
     if request.n != 1:
         sent["n"] = request.n
     if request.schema is not None and sampling.json_schema:
@@ -140,7 +152,9 @@ def request_key(client: Client, request: Request) -> str:
 def key_of(sent: Mapping[str, Any]) -> str:
     """Return the hash of what is sent. A system message enters by its own hash, taken once: it is long and always the same."""
     messages = [
-        {**message, "content": None, "sha256": text_hash(message["content"])} if message["role"] == "system" else message
+        {**message, "content": None, "sha256": text_hash(message["content"])}
+        if message["role"] == "system"
+        else message
         for message in sent["messages"]
     ]
     return content_hash({**sent, "messages": messages})
@@ -214,7 +228,10 @@ class Budget:
         Raises BudgetExhausted when it does not fit, ClientError when a money cap meets an unknown price or a money or token
         cap meets an answer of unlimited length."""
         most = self._most(request, sampling, price)
-        while wall := next((k for k, cap in self.caps.items() if cap is not None and self.used[k] + self._held[k] + most[k] > cap), None):
+        while wall := next(
+            (k for k, cap in self.caps.items() if cap is not None and self.used[k] + self._held[k] + most[k] > cap),
+            None,
+        ):
             if not any(self._held.values()):
                 raise BudgetExhausted(
                     f"the next request may use {_amount(wall, most[wall])}, {_amount(wall, self.used[wall])} of {_amount(wall, self.caps[wall])} are used. Raise the budget and run again: what finished is kept."
@@ -228,12 +245,18 @@ class Budget:
 
     def settle(self, held: Mapping[str, float], *, money: float | None = None, tokens: int | None = None) -> None:
         """Replace what was set aside by what was used; what is unknown counts as all of it."""
-        used = {"money": held["money"] if money is None else money, "tokens": held["tokens"] if tokens is None else tokens, "requests": 1}
+        used = {
+            "money": held["money"] if money is None else money,
+            "tokens": held["tokens"] if tokens is None else tokens,
+            "requests": 1,
+        }
         for name in self.used:
             self._held[name] -= held[name]
             self.used[name] += used[name]
         if all(abs(left) < 1e-12 for left in self._held.values()):
-            self._held = dict.fromkeys(self._held, 0)  # no dust of floating point that would look like a request under way
+            self._held = dict.fromkeys(
+                self._held, 0
+            )  # no dust of floating point that would look like a request under way
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
@@ -245,9 +268,13 @@ class Budget:
         extra = sampling.extra or {}
         longest = extra.get("max_completion_tokens") or extra.get("max_tokens") or sampling.max_tokens
         if longest is None and (self.caps["money"] is not None or self.caps["tokens"] is not None):
-            raise ClientError("a budget of money or tokens needs an answer's longest length: set Sampling(max_tokens=...).")
+            raise ClientError(
+                "a budget of money or tokens needs an answer's longest length: set Sampling(max_tokens=...)."
+            )
         if self.caps["money"] is not None and price is None:
-            raise ClientError("a budget of money needs a price, and none is known for this model: give the client price=Price(prompt=..., completion=...), or cap tokens or requests instead.")
+            raise ClientError(
+                "a budget of money needs a price, and none is known for this model: give the client price=Price(prompt=..., completion=...), or cap tokens or requests instead."
+            )
         answer = extra.get("n", request.n) * (longest or 0)
         return {"money": price.of(prompt, answer) if price else 0.0, "tokens": prompt + answer, "requests": 1}  # type: ignore[dict-item]
 
@@ -260,7 +287,9 @@ def _amount(name: str, value: float | None) -> str:
     return f"${value:.4f}" if name == "money" else f"{value:,.0f} {name}"
 
 
-async def metered(client: Client, request: Request, price: Price | None, send: Callable[[], Awaitable[Completion]]) -> Completion:
+async def metered(
+    client: Client, request: Request, price: Price | None, send: Callable[[], Awaitable[Completion]]
+) -> Completion:
     """Return what one attempt to send gives, with its cost, time and what was sent; the budget is held around it."""
     sampling = request.sampling.over(client.sampling)
     budget, held = request.budget, None
@@ -270,7 +299,13 @@ async def metered(client: Client, request: Request, price: Price | None, send: C
     try:
         answer = await send()
         tokens = _sum(answer.prompt_tokens, answer.completion_tokens)
-        cost = answer.cost if answer.cost is not None else price.of(answer.prompt_tokens, answer.completion_tokens) if price else None
+        cost = (
+            answer.cost
+            if answer.cost is not None
+            else price.of(answer.prompt_tokens, answer.completion_tokens)
+            if price
+            else None
+        )
     except CallFailed as error:
         tokens = _sum(error.prompt_tokens, error.completion_tokens)
         error.cost = cost = price.of(error.prompt_tokens, error.completion_tokens) if price else None

@@ -69,7 +69,9 @@ class Ledger:
     def client(self) -> Client:
         """Who is asked what is not written down. Raises LedgerError for a ledger that was opened only to be read."""
         if self._client is None:
-            raise LedgerError(f"{self.path.name} was opened without a client, to be read. Open it with one to ask: Ledger(client, path).")
+            raise LedgerError(
+                f"{self.path.name} was opened without a client, to be read. Open it with one to ask: Ledger(client, path)."
+            )
         return self._client
 
     @property
@@ -262,7 +264,9 @@ class Ledger:
         tokens, cost = 0, 0.0
         for key in keys:
             for table in ("calls", "failures"):
-                for row in self._rows(f"SELECT prompt_tokens, completion_tokens, cost FROM {table} WHERE key = ?", (key,)):
+                for row in self._rows(
+                    f"SELECT prompt_tokens, completion_tokens, cost FROM {table} WHERE key = ?", (key,)
+                ):
                     tokens += (row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0)
                     if row["cost"] is not None:
                         cost += row["cost"]
@@ -301,18 +305,24 @@ def _open(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise _explained(path, error) from error
     try:
-        application, version = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        application, version = (
+            database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
         is_new = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if not is_new and application != _APPLICATION_ID:
             raise LedgerError(f"{path} is a SQLite file of another program. Give the ledger a path of its own.")
         if not is_new and version != _VERSION:
-            raise LedgerError(f"{path} is a ledger of version {version}, and this workbench reads version {_VERSION}. Start a new ledger file; the old one stays readable with SQLite.")
+            raise LedgerError(
+                f"{path} is a ledger of version {version}, and this workbench reads version {_VERSION}. Start a new ledger file; the old one stays readable with SQLite."
+            )
         _to_wal(database)
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA wal_autocheckpoint = 4000")
         if is_new:
             with contextlib.suppress(sqlite3.OperationalError):  # another process may have made the tables a moment ago
-                database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}; COMMIT;")
+                database.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION}; COMMIT;"
+                )
             if database.in_transaction:
                 database.rollback()
         database.execute("SELECT key FROM calls LIMIT 1").fetchone()
@@ -351,7 +361,9 @@ def _refuse_truncated(path: Path) -> None:
     pages = int.from_bytes(header[28:32], "big")
     expected = (65536 if page_size == 1 else page_size) * pages
     if path.stat().st_size < expected:
-        raise LedgerError(f"{path} was cut off: {path.stat().st_size:,} bytes of {expected:,}. Restore it from a copy, or save what is left with: sqlite3 {path.name} .recover | sqlite3 saved.sqlite")
+        raise LedgerError(
+            f"{path} was cut off: {path.stat().st_size:,} bytes of {expected:,}. Restore it from a copy, or save what is left with: sqlite3 {path.name} .recover | sqlite3 saved.sqlite"
+        )
 
 
 def _explained(path: Path, error: Exception) -> LedgerError:

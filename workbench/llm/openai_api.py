@@ -51,16 +51,22 @@ class OpenAI:
         *,
         api_key_env: str = "OPENAI_API_KEY",
         sampling: Sampling = Sampling(),  # noqa: B008  frozen
-        limits: Limits = Limits(),  # noqa: B008  frozen
+        limits: Limits = Limits(),
         price: Price | None = None,
     ):
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ClientError(f"base_url {_without_secrets(base_url)!r} is not an http(s) address such as http://127.0.0.1:8000/v1.")
+            raise ClientError(
+                f"base_url {_without_secrets(base_url)!r} is not an http(s) address such as http://127.0.0.1:8000/v1."
+            )
         if parts.username or parts.password:
-            raise ClientError("base_url holds a user or a password, which would end up in records. Put the key into the environment instead.")
+            raise ClientError(
+                "base_url holds a user or a password, which would end up in records. Put the key into the environment instead."
+            )
         if parts.query or parts.fragment:
-            raise ClientError(f"base_url {_without_secrets(base_url)!r} must have no query: a key in it would end up in records.")
+            raise ClientError(
+                f"base_url {_without_secrets(base_url)!r} must have no query: a key in it would end up in records."
+            )
         if not model:
             raise ClientError("model is empty. Name one that the server lists under GET /models.")
         self.model, self.endpoint, self.sampling, self.limits = model, base_url.rstrip("/"), sampling, limits
@@ -71,7 +77,9 @@ class OpenAI:
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
         self._gate = Gate(limits.concurrency)
-        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = weakref.WeakKeyDictionary()
+        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def __repr__(self) -> str:
         return f"OpenAI({self.endpoint!r}, {self.model!r}, key {'set' if self._key else 'not set'})"
@@ -124,15 +132,21 @@ class OpenAI:
     async def _post(self, body: bytes) -> Completion:
         """One attempt. Raises CallFailed; everything a server can do wrong has a reason."""
         try:
-            async with self._session().post(self._url, data=body, headers=self._headers, allow_redirects=False) as response:
+            async with self._session().post(
+                self._url, data=body, headers=self._headers, allow_redirects=False
+            ) as response:
                 raw = await response.read()
                 status, headers = response.status, response.headers
         except TimeoutError:
-            raise CallFailed("timeout", f"no answer within {self.limits.timeout_seconds:g} s from {self.endpoint}") from None
+            raise CallFailed(
+                "timeout", f"no answer within {self.limits.timeout_seconds:g} s from {self.endpoint}"
+            ) from None
         except aiohttp.ClientPayloadError as error:
             raise CallFailed("bad_response", f"the answer was cut off on its way: {self._mask(str(error))}") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise CallFailed("connection", f"{self.endpoint}: {self._mask(str(error)) or type(error).__name__}") from None
+            raise CallFailed(
+                "connection", f"{self.endpoint}: {self._mask(str(error)) or type(error).__name__}"
+            ) from None
         if status != 200:
             raise self._refused(status, headers, raw.decode("utf-8", "replace"))
         return _read(raw, self.model, self._mask)
@@ -147,7 +161,12 @@ class OpenAI:
         if status in (401, 403):
             return CallFailed("rejected", said + ". Check the key in the environment.", raw=text, fatal=True)
         if status in (404, 405) or 300 <= status < 400:
-            return CallFailed("rejected", said + f". Check base_url and that the server has the model {self.model!r}.", raw=text, fatal=True)
+            return CallFailed(
+                "rejected",
+                said + f". Check base_url and that the server has the model {self.model!r}.",
+                raw=text,
+                fatal=True,
+            )
         return CallFailed("rejected", said, raw=text)
 
     def _mask(self, text: str) -> str:
@@ -182,9 +201,14 @@ def _read(raw: bytes, asked_model: str, mask: Callable[[str], str] = str) -> Com
         usage = body.get("usage") or {}
         prompt_tokens, completion_tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
         found = body["choices"]
-        texts = [(choice["message"].get("content"), choice["message"].get("refusal"), choice.get("finish_reason")) for choice in found]
+        texts = [
+            (choice["message"].get("content"), choice["message"].get("refusal"), choice.get("finish_reason"))
+            for choice in found
+        ]
     except (AttributeError, KeyError, TypeError) as error:
-        raise CallFailed("bad_response", f"the answer is no chat completion: {type(error).__name__} {error}", raw=shown) from None
+        raise CallFailed(
+            "bad_response", f"the answer is no chat completion: {type(error).__name__} {error}", raw=shown
+        ) from None
     if not texts:
         failure = CallFailed("empty", "the answer has no choices", raw=shown)
     elif refusal := next((refusal for _, refusal, _ in texts if refusal), None):
@@ -192,7 +216,9 @@ def _read(raw: bytes, asked_model: str, mask: Callable[[str], str] = str) -> Com
     elif any(finish == "length" for _, _, finish in texts):
         failure = CallFailed("length", "the answer reached max_tokens before its end", raw=str(texts[0][0] or ""))
     elif any(finish == "content_filter" for _, _, finish in texts):
-        failure = CallFailed("content_filter", "the server's content filter ended the answer", raw=str(texts[0][0] or ""))
+        failure = CallFailed(
+            "content_filter", "the server's content filter ended the answer", raw=str(texts[0][0] or "")
+        )
     elif not all(isinstance(text, str) for text, _, _ in texts):
         failure = CallFailed("bad_response", "the answer's content is not a text", raw=shown)
     elif not all(text.strip() for text, _, _ in texts):
@@ -267,7 +293,7 @@ class Gate:
         self._closed_until = self._halved_at = 0.0
 
     async def enter(self) -> None:
-        while (pause := self._closed_until - time.monotonic()) > 0:
+        while (pause := self._closed_until - time.monotonic()) > 0:  # noqa: ASYNC110  it is a time, no event
             await asyncio.sleep(pause)
         while self._under_way >= int(self.limit):
             future = asyncio.get_running_loop().create_future()

@@ -36,13 +36,17 @@ class Scripted:
         self.requests.append(request)
         reply = self._reply(request) if self._reply else next(self._replies, None)
         if reply is None:
-            raise ClientError(f"Scripted has no reply left for request {len(self.requests)}. Give it more, or a function.")
+            raise ClientError(
+                f"Scripted has no reply left for request {len(self.requests)}. Give it more, or a function."
+            )
         if isinstance(reply, CallFailed):
             raise reply
         if isinstance(reply, Completion):
             return reply
         prompt_tokens = sum(len(m["content"].split()) for m in request.messages)
-        return Completion((Choice(reply),), self.model, prompt_tokens=prompt_tokens, completion_tokens=len(reply.split()))
+        return Completion(
+            (Choice(reply),), self.model, prompt_tokens=prompt_tokens, completion_tokens=len(reply.split())
+        )
 
     def __repr__(self) -> str:
         return f"Scripted(model={self.model!r}, {len(self.requests)} requests so far)"

@@ -52,13 +52,17 @@ class Prompt:
 
     def __post_init__(self):
         if not _NAME.fullmatch(self.name) or self.version < 1:
-            raise PromptError(f"{self.name!r} version {self.version} is no prompt name: use lower-case words and '/', and versions from 1.")
+            raise PromptError(
+                f"{self.name!r} version {self.version} is no prompt name: use lower-case words and '/', and versions from 1."
+            )
         if self.format not in ("fields", "json"):
             raise PromptError(f"{self.ref}: format {self.format!r} is not 'fields' or 'json'.")
         if wrong := {kind for kind in self.variables.values()} - {"data", "plain"}:
             raise PromptError(f"{self.ref}: a variable is 'data' or 'plain', not {wrong.pop()!r}.")
         if wrong := [k for k, spec in self.outputs.items() if spec.partition(":")[0] not in _TYPES]:
-            raise PromptError(f"{self.ref}: output {wrong[0]!r} must start with one of {', '.join(_TYPES)}, then a colon.")
+            raise PromptError(
+                f"{self.ref}: output {wrong[0]!r} must start with one of {', '.join(_TYPES)}, then a colon."
+            )
         used = {name for _, content in self.messages for name in _SLOT.findall(content)}
         if used != set(self.variables):
             raise PromptError(
@@ -113,12 +117,18 @@ class Prompt:
         Raises PromptError when a variable is missing, unknown or not a string."""
         if values.keys() != self.variables.keys():
             missing, unknown = self.variables.keys() - values.keys(), values.keys() - self.variables.keys()
-            wrong = [f"{word} {', '.join(sorted(names))}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
+            wrong = [
+                f"{word} {', '.join(sorted(names))}"
+                for word, names in (("missing", missing), ("unknown", unknown))
+                if names
+            ]
             raise PromptError(f"{self.ref} takes {', '.join(self.variables) or 'no variables'}; {'; '.join(wrong)}.")
         shown = {}
         for name, value in values.items():
             if not isinstance(value, str):
-                raise PromptError(f"{self.ref}: {name} must be a string, got {type(value).__name__}. Turn it into text first.")
+                raise PromptError(
+                    f"{self.ref}: {name} must be a string, got {type(value).__name__}. Turn it into text first."
+                )
             shown[name] = _tagged(name, value) if self.variables[name] == "data" else value
         return tuple(
             {"role": role, "content": "".join(shown[part] if at % 2 else part for at, part in enumerate(parts))}
@@ -133,17 +143,25 @@ class Prompt:
             found = _read_fields(text) if self.format == "fields" else _read_json(text)
             values = {name: _typed(name, spec, found) for name, spec in self.outputs.items()}
             if not self._is_plain_text:
-                json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and half an emoji: no record can hold them
+                json.dumps(
+                    values, ensure_ascii=False, allow_nan=False
+                ).encode()  # refuses 1e999 and half an emoji: no record can hold them
             return values
         except (ValueError, OverflowError, RecursionError) as error:
             return Failure("parse", f"{self.ref}: {error}", raw=text)
 
-    def repair_messages(self, messages: tuple[dict[str, str], ...], answer: str, detail: str) -> tuple[dict[str, str], ...]:
+    def repair_messages(
+        self, messages: tuple[dict[str, str], ...], answer: str, detail: str
+    ) -> tuple[dict[str, str], ...]:
         """Return the messages of the one repair request: the conversation so far, and what was wrong with its answer."""
         form = (
-            "one JSON object with exactly the keys " + ", ".join(f'"{name}"' for name in self.outputs) + ", and nothing before or after it"
+            "one JSON object with exactly the keys "
+            + ", ".join(f'"{name}"' for name in self.outputs)
+            + ", and nothing before or after it"
             if self.format == "json"
-            else "the headers " + ", ".join(f"[[ ## {name} ## ]]" for name in self.outputs) + ", each on a line of its own with its content below it, and [[ ## completed ## ]] at the end"
+            else "the headers "
+            + ", ".join(f"[[ ## {name} ## ]]" for name in self.outputs)
+            + ", each on a line of its own with its content below it, and [[ ## completed ## ]] at the end"
         )
         complaint = f"That answer could not be read: {detail}. Give the same answer again, in the asked format: {form}."
         return (*messages, {"role": "assistant", "content": answer}, {"role": "user", "content": complaint})
@@ -156,17 +174,28 @@ class Prompt:
             | ({"items": {"type": "string"}} if spec.startswith("list") else {})
             for name, spec in self.outputs.items()
         }
-        return {"type": "object", "properties": properties, "required": list(self.outputs), "additionalProperties": False}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(self.outputs),
+            "additionalProperties": False,
+        }
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the file and return its path. Raises PromptError when this version was written before."""
         path = Path(folder) / f"{self.ref}.json"
         if path.exists():
-            raise PromptError(f"{path} exists, and a released version never changes. Save it as version {self.version + 1}.")
+            raise PromptError(
+                f"{path} exists, and a released version never changes. Save it as version {self.version + 1}."
+            )
         try:
-            written = orjson.dumps({**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATACLASS)
+            written = orjson.dumps(
+                {**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATACLASS
+            )
         except TypeError as error:
-            raise PromptError(f"{self.ref} cannot be saved: {error}. Give made_by, scores and sampling plain JSON values.") from None
+            raise PromptError(
+                f"{self.ref} cannot be saved: {error}. Give made_by, scores and sampling plain JSON values."
+            ) from None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(written + b"\n")
         return path
@@ -175,7 +204,9 @@ class Prompt:
         return f"Prompt({self.id}: {', '.join(self.variables)} -> {', '.join(self.outputs)})"
 
     def __str__(self) -> str:
-        header = f"{self.id}  ({self.about})\n{', '.join(self.variables)} -> {', '.join(self.outputs)}, as {self.format}"
+        header = (
+            f"{self.id}  ({self.about})\n{', '.join(self.variables)} -> {', '.join(self.outputs)}, as {self.format}"
+        )
         return "\n\n".join([header, *(f"--- {role}\n{content}" for role, content in self.messages)])
 
     def _repr_html_(self) -> str:
@@ -256,14 +287,18 @@ def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
     name, _, version = ref.partition("@")
     if not version:
         there = [known for known in names(folder=folder) if known.partition("@")[0] == name]
-        raise PromptError(f"{ref!r} names no version. {'There are ' + ', '.join(there) if there else 'No prompt has that name'}; name one, since runs must be repeatable.")
+        raise PromptError(
+            f"{ref!r} names no version. {'There are ' + ', '.join(there) if there else 'No prompt has that name'}; name one, since runs must be repeatable."
+        )
     if not _NAME.fullmatch(name) or not version.isdecimal():
         raise PromptError(f"{ref!r} is not name@version, such as rag/question@1.")
     path = Path(folder) / f"{name}@{version}.json"
     try:
         header = orjson.loads(path.read_bytes())
     except FileNotFoundError:
-        raise PromptError(f"there is no prompt {ref!r} in {folder}; there are {', '.join(names(folder=folder)) or 'none'}.") from None
+        raise PromptError(
+            f"there is no prompt {ref!r} in {folder}; there are {', '.join(names(folder=folder)) or 'none'}."
+        ) from None
     except ValueError as error:
         raise PromptError(f"{path} is not JSON ({error}). Restore it from version control.") from None
     try:
@@ -272,7 +307,9 @@ def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
         header["variables"], header["outputs"] = dict(header["variables"]), dict(header["outputs"])
         prompt = Prompt(**header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PromptError(f"{path} does not have the form of a prompt file: {error}. Write it with Prompt.save().") from None
+        raise PromptError(
+            f"{path} does not have the form of a prompt file: {error}. Write it with Prompt.save()."
+        ) from None
     if claimed != prompt.sha256 or prompt.ref != ref or prompt._header()["messages"] != messages:
         raise PromptError(
             f"{path} was edited after {ref} was frozen (its hash is {prompt.sha256}, the file says {claimed}). Restore it, and save the change as {name}@{int(version) + 1}."
@@ -283,7 +320,10 @@ def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
 def names(*, folder: str | os.PathLike[str] = FOLDER) -> list[str]:
     """Return every "name@version" in a folder, sorted by name, then version."""
     found = (path.relative_to(folder).with_suffix("").as_posix() for path in Path(folder).rglob("*@*.json"))
-    return sorted(found, key=lambda ref: (ref.partition("@")[0], int(ref.partition("@")[2]) if ref.partition("@")[2].isdecimal() else 0))
+    return sorted(
+        found,
+        key=lambda ref: (ref.partition("@")[0], int(ref.partition("@")[2]) if ref.partition("@")[2].isdecimal() else 0),
+    )
 
 
 def freeze(name: str, messages: list[tuple[str, str]], **header: Any) -> Prompt:

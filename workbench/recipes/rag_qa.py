@@ -70,7 +70,7 @@ def plan(
     per_chunk: int = 1,
     personas: Sequence[Persona] = (),
     seed: int = 0,
-    mix: Mix = Mix(),  # noqa: B008  frozen
+    mix: Mix = Mix(),
 ) -> Plan:
     """Return a plan of `per_chunk` questions for every passage, and for every persona where some are given.
 
@@ -78,7 +78,9 @@ def plan(
     The default prompt is rag/question@1, or rag/persona_question@1 with personas. Raises InputError when there is no
     passage, or when the prompt has no place for a persona that is given."""
     if not 0 <= mix.unanswerable < 1 or mix.negatives < 0 or per_chunk < 1:
-        raise InputError(f"unanswerable must be in [0, 1), negatives 0 or more, per_chunk 1 or more; got {mix}, per_chunk={per_chunk}.")
+        raise InputError(
+            f"unanswerable must be in [0, 1), negatives 0 or more, per_chunk 1 or more; got {mix}, per_chunk={per_chunk}."
+        )
     prompt = prompt or prompts.load("rag/persona_question@1" if personas else "rag/question@1")
     if ("persona" in prompt.variables) != bool(personas):
         has = "asks for a persona and none is given" if not personas else "has no place for a persona"
@@ -93,7 +95,16 @@ def plan(
             for place in rng.sample(range(len(corpus)), len(corpus)):
                 kind, is_control = rng.choice(KINDS), rng.random() < mix.unanswerable
                 persona = personas[(place + number) % len(personas)] if personas else None
-                yield Task(corpus.chunks[place], prompt, kind, number, corpus, mix.negatives, persona, check if is_control else None)
+                yield Task(
+                    corpus.chunks[place],
+                    prompt,
+                    kind,
+                    number,
+                    corpus,
+                    mix.negatives,
+                    persona,
+                    check if is_control else None,
+                )
 
     return Plan(draw, total=rounds * len(corpus))
 
@@ -118,7 +129,9 @@ async def make(task: Task, client: Client) -> QA | Failure:
     quoted = passage.text[slice(*place)]
     if task.is_control:
         return await _control(task, question, (quoted, stated), answer, client)
-    negatives = hard_negatives(question, (quoted, stated), passage, task.corpus, task.negatives) if task.negatives else ()
+    negatives = (
+        hard_negatives(question, (quoted, stated), passage, task.corpus, task.negatives) if task.negatives else ()
+    )
     span = passage.span
     return QA(
         question, stated, quoted, passage, Span(span.document_id, span.start + place[0], span.start + place[1]),
@@ -130,7 +143,9 @@ async def make(task: Task, client: Client) -> QA | Failure:
 async def _control(task: Task, question: str, held: tuple[str, str], answer: Answer, client: Client) -> QA | Failure:
     """The same question with the passage that looks most like an answer and does not hold it."""
     if not (wrong := hard_negatives(question, held, task.chunk.passage, task.corpus, 1)):
-        return Failure("no_negative", "no other passage shares a word with the question and lacks its answer", raw=answer.raw)
+        return Failure(
+            "no_negative", "no other passage shares a word with the question and lacks its answer", raw=answer.raw
+        )
     assert task.check is not None
     checked = await ask(client, task.check, {"passage": wrong[0].text, "question": question})
     if isinstance(checked, Failure):
@@ -138,7 +153,11 @@ async def _control(task: Task, question: str, held: tuple[str, str], answer: Ans
     if checked["answerable"].strip().lower() != "no":
         return Failure("answerable", f"the control's passage does answer: {checked['quote'][:200]!r}", raw=checked.raw)
     provenance = _provenance(task, answer, wrong[0], "augmentation")
-    provenance = replace(provenance, requests=provenance.requests + tuple(completion.key for completion in checked.completions), repaired=provenance.repaired or checked.is_repaired)
+    provenance = replace(
+        provenance,
+        requests=provenance.requests + tuple(completion.key for completion in checked.completions),
+        repaired=provenance.repaired or checked.is_repaired,
+    )
     persona = task.persona.text if task.persona else None
     return QA(question, None, None, wrong[0], None, is_answerable=False, persona=persona, provenance=provenance)
 
@@ -191,7 +210,9 @@ def _is_inside_a_word(text: str, place: int) -> bool:
     return 0 < place < len(text) and sides.isalnum() and max(sides) < "\u0e00"
 
 
-def hard_negatives(question: str, held: tuple[str, ...], own: Passage, corpus: Corpus, count: int) -> tuple[Passage, ...]:
+def hard_negatives(
+    question: str, held: tuple[str, ...], own: Passage, corpus: Corpus, count: int
+) -> tuple[Passage, ...]:
     """Return the passages that BM25 ranks highest for a question, without its own and any that holds one of the texts `held`
     (its evidence and its answer).
 
@@ -216,7 +237,9 @@ def _holds(text: str, words: str | None) -> bool:
     """True when the words stand in the text, whatever their case, marks and white space."""
     if words is None:
         return False
-    return _plain(words) in _plain(text) if _WORD.search(words) else words.strip() in text  # an answer such as "->" has no words
+    return (
+        _plain(words) in _plain(text) if _WORD.search(words) else words.strip() in text
+    )  # an answer such as "->" has no words
 
 
 def _plain(text: str) -> str:
