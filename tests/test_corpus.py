@@ -274,7 +274,7 @@ def test_a_search_is_the_whole_ranking_by_score_cut_at_k_with_ties_to_the_earlie
 
 def test_ties_go_to_the_earlier_passage_at_any_cut():
     corpus = at_hand(["x", "cat dog", "cat dog", "y", "cat dog", "cat dog cat", "cat dog"])
-    ids = lambda k: [piece.passage.span.document_id for piece in corpus.search("cat", k)]  # noqa: E731
+    ids = lambda k: [piece.passage.span.document_id for piece in corpus.search("cat", k)]
     assert ids(7) == ["d5", "d1", "d2", "d4", "d6"]
     assert [ids(k) for k in range(6)] == [ids(7)[:k] for k in range(6)]
 

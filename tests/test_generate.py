@@ -198,7 +198,7 @@ def test_the_same_seed_gives_the_same_rows_and_another_seed_others(tmp_path, bun
         ).records
         for at, seed in enumerate((1, 1, 2))
     ]
-    strip = lambda records: [replace(record, provenance=replace(record.provenance, requests=())) for record in records]  # noqa: E731
+    strip = lambda records: [replace(record, provenance=replace(record.provenance, requests=())) for record in records]
     assert rows[0] == rows[1] and strip(rows[0]) != strip(rows[2])
 
 

@@ -52,7 +52,7 @@ def test_a_plan_spreads_its_people_over_the_passages_before_it_comes_back_to_one
 
 
 def test_a_plan_is_the_same_for_the_same_seed_however_often_it_is_drawn_and_longer_ones_begin_alike():
-    shown = lambda plan: [(task.chunk.passage.span, task.relation, task.sample) for task in plan]  # noqa: E731
+    shown = lambda plan: [(task.chunk.passage.span, task.relation, task.sample) for task in plan]
     pages = documents(7)
     plan = persona.plan(pages, count=20, seed=3)
     assert (

@@ -67,7 +67,7 @@ def test_a_low_yield_is_said_loudly_with_three_raw_outputs(tmp_path):
 
 
 def test_the_funnel_adds_up(tmp_path):
-    reply = lambda request: "?" if "7" in request.messages[-1]["content"] else tasks.echo(request)  # noqa: E731
+    reply = lambda request: "?" if "7" in request.messages[-1]["content"] else tasks.echo(request)
     run = runner.run(tasks.make, tasks.tasks(100), client=Scripted(reply), out=tmp_path)
     run.mark([Verdict(record.id, "short", at % 10 != 0, reason="too_short") for at, record in enumerate(run.records)])
     run = runner.load(tmp_path)

@@ -49,7 +49,7 @@ def test_a_plan_that_is_too_short_says_so_and_keeps_what_there_is(tmp_path):
 )
 def test_a_rate_that_falls_after_ten_good_rows_stops_before_the_rest_and_shows_what_changed(tmp_path, reply, says):
     client = Scripted(lambda request: reply(int(request.messages[-1]["content"].split()[2])) or tasks.echo(request))
-    check = lambda records: dedup.exact(records, fields=("output",))  # noqa: E731
+    check = lambda records: dedup.exact(records, fields=("output",))
     growth = grow(
         tasks.make, plan(5000), rows=1000, client=client, out=tmp_path, check=check, gates=Gates(max_opening_share=1)
     )

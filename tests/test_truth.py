@@ -48,7 +48,7 @@ def test_a_plan_that_breaks_shows_no_row_of_the_run_before(tmp_path):
 
 def test_growing_again_re_makes_nothing_and_an_interrupted_growth_loses_nothing(tmp_path):
     client = Scripted(tasks.echo)
-    accept = lambda records: [Verdict(record.id, "any", True) for record in records]  # noqa: E731
+    accept = lambda records: [Verdict(record.id, "any", True) for record in records]
     plan = Plan(lambda: iter(tasks.tasks(500)), total=500)
     grow(tasks.make, plan, rows=200, client=client, out=tmp_path, check=accept, options=SMALL)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("Instruction.parquet")}
@@ -126,7 +126,7 @@ def test_a_check_may_not_have_a_path_for_a_name(tmp_path):
 
 def test_what_people_marked_counts_when_growing_again(tmp_path):
     client = Scripted(tasks.echo)
-    accept = lambda records: [Verdict(record.id, "any", True) for record in records]  # noqa: E731
+    accept = lambda records: [Verdict(record.id, "any", True) for record in records]
     plan = Plan(lambda: iter(tasks.tasks(100)), total=100)
     growth = grow(tasks.make, plan, rows=10, client=client, out=tmp_path, check=accept)
     wrong = growth.accepted[:4]

@@ -42,7 +42,7 @@ class _Walk:
             return ascii(value)
         if depth > _DEEPEST:
             return type(value).__qualname__
-        inner = lambda item: self.value(item, depth + 1)  # noqa: E731
+        inner = lambda item: self.value(item, depth + 1)
         if isinstance(value, list | tuple):
             return [type(value).__name__, *map(inner, value)]
         if isinstance(value, set | frozenset):

@@ -99,7 +99,7 @@ class Growth:
     def table(self) -> tuple[list[str], list[list[object]]]:
         """Column names and one row a stage."""
         names = [field.name for field in fields(Stage) if field.name != "opening"]
-        shown = lambda name, value: f"{value:.1%}" if name.endswith(("rate", "share")) else value  # noqa: E731
+        shown = lambda name, value: f"{value:.1%}" if name.endswith(("rate", "share")) else value
         return [name.replace("_", " ") for name in names], [
             [shown(name, getattr(stage, name)) for name in names] for stage in self.stages
         ]
@@ -218,7 +218,7 @@ class Estimate:
     def for_rows(self, rows: int) -> "Estimate":
         """Return the estimate for as many tasks as `rows` records take at the pilot's yield."""
         tasks = -(-rows // self.yield_share) if self.yield_share else self.tasks
-        scaled = lambda values: tuple(value * tasks / self.tasks for value in values)  # noqa: E731
+        scaled = lambda values: tuple(value * tasks / self.tasks for value in values)
         return replace(
             self, tasks=int(tasks), tokens=scaled(self.tokens), cost=scaled(self.cost) if self.cost else None
         )

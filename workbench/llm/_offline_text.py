@@ -1029,7 +1029,7 @@ def _cloze(sentence: Sentence) -> Iterator[_Made]:
         later = (match for match in _WORD.finditer(text) if match.start() > 0)
         longer = [match for match in later if len(match[0]) > 4 and "'" not in match[0] and match[0][-2:] != "ly"]
         # Names with dots and digits tell more than words.
-        rank = lambda match: (not match[0].replace("-", "").isalpha(), len(match[0]))  # noqa: E731
+        rank = lambda match: (not match[0].replace("-", "").isalpha(), len(match[0]))
         longest = max(longer, key=rank, default=None)
         gap = longest.span() if longest else None
     if gap:

@@ -304,7 +304,7 @@ def _chosen(
     fit = [draft for draft in good if draft.kind == wanted] or good
     if len(fit) < 3 and rng.random() < 0.3:
         fit = good  # one or two drafts would soon be asked twice
-    near = lambda draft: 0.25 * min(3, len(draft.sentence.stems & interests))  # noqa: E731
+    near = lambda draft: 0.25 * min(3, len(draft.sentence.stems & interests))
     ranked = sorted(fit, key=lambda draft: -draft.quality - near(draft))
     ranked = ranked[len(ranked) // 3 :] if skill.name == "/fair" else ranked[:8]
     return rng.choices(ranked, [max(0.05, draft.quality + near(draft)) ** 2 for draft in ranked])[0]
@@ -390,7 +390,7 @@ def _answerable(asked: Asked, skill: _Skill, rng: random.Random) -> dict[str, ob
     if not sentences or not total:
         return {"quote": "NONE", "answerable": "no"}
     everywhere = frozenset().union(*(stems for _, stems in sentences))
-    coverage = lambda stems: sum(weights[stem] for stem in sorted(weights.keys() & stems)) / total  # noqa: E731
+    coverage = lambda stems: sum(weights[stem] for stem in sorted(weights.keys() & stems)) / total
     quote, stems = max(sentences, key=lambda pair: coverage(pair[1]))
     score = 0.8 * coverage(stems) + 0.2 * coverage(everywhere)
     answerable = "yes" if score >= 0.62 else "partly" if score >= 0.45 else "no"
