@@ -127,7 +127,9 @@ class Asked:
     @property
     def passage(self) -> str:
         """The text to work on: the passage, else the longest data, else the words of the request."""
-        return self.get("passage") or max(self.data.values(), key=len, default=self.words)
+        if any(re.fullmatch(r"passage(_\d+)?", tag) for tag in self.data):
+            return self.get("passage")  # also when it is empty: then there is nothing to write about
+        return max(self.data.values(), key=len, default=self.words)
 
     def setting(self, name: str) -> str:
         """Return a plain setting, such as "reason" of "Wanted kind of question: reason (why ...)."."""
