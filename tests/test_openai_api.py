@@ -283,3 +283,10 @@ def test_several_choices_come_back_together_and_are_replayed_together(tmp_path):
     second = asyncio.run(client.complete(Request(ASK.messages, n=2)))
     assert [c.text for c in first.choices] == [c.text for c in second.choices] == ["one", "two"]
     assert second.is_from_ledger and second.model == "real-name"
+
+
+def test_a_server_that_refuses_every_request_stops_the_run_too(tmp_path):
+    with serving(fault=lambda number, body: "status 400") as server:
+        client = llm.OpenAI(server.url, "no-such-model", limits=FAST)
+        result = runner.run(tasks.make, tasks.tasks(5000), client=client, out=tmp_path)
+    assert server.count < 300 and "rejected" in result.stopped

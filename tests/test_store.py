@@ -532,3 +532,14 @@ def test_rows_show_what_a_model_wrote_as_text():
         and "20 of 25 rows" in page.text
     )
     assert "\n| <img" not in repr(rows)  # one row, one line
+
+
+def test_a_file_whose_name_is_not_utf8_is_skipped_and_the_rest_is_read(tmp_path):
+    (tmp_path / "good.md").write_text("A page with some words.")
+    try:
+        (tmp_path / os.fsdecode(b"bad\xff.md")).write_text("Another page.")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    documents = store.documents(tmp_path)
+    assert [document.path for document in documents] == ["good.md"]
+    assert "not UTF-8" in documents.skipped[0][1] and "bad" in repr(documents)

@@ -39,7 +39,7 @@ __all__ = ["Explanation", "Options", "Plan", "Run", "Stopped", "explain", "load"
 Make = Callable[[Any, Client], Awaitable["Record | Failure | list[Record | Failure]"]]
 
 _NO_ANSWER = {*CallFailed.REASONS, "exception"}  # losses that asking again as it is may mend
-_PROVIDER_DOWN = {"connection", "timeout", "server_error", "rate_limited"}
+_PROVIDER_DOWN = {"connection", "timeout", "server_error", "rate_limited", "rejected"}
 _ENDS_THE_RUN = (ClientError, LedgerError, StoreError)
 _NEW_DRAW = 1000  # sample numbers of a retried task start here, once a retry; recipes number their own from 0
 _GRACE_SECONDS = 3.0  # for what is under way when the stop button is pressed

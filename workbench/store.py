@@ -314,10 +314,12 @@ def documents(path: str | os.PathLike[str]) -> Documents:
     for file in files:
         name = file.relative_to(root).as_posix() if root.is_dir() else file.name
         try:
+            if name != name.encode("utf-8", "replace").decode():
+                raise _Unreadable("its name is not UTF-8; rename it")
             text = _text_of(file)
             found.append(Document(text, path=name, title=_title(text, file)))
         except _Unreadable as error:
-            skipped.append((name, str(error)))
+            skipped.append((name.encode("utf-8", "replace").decode(), str(error)))
     found.skipped = tuple(skipped)
     if not found:
         raise InputError(
