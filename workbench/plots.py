@@ -10,6 +10,7 @@ runs or records that the numbers come from, so that what the offline rules made 
 import base64
 import html
 import json
+import logging
 import math
 import textwrap
 from collections import Counter
@@ -323,6 +324,10 @@ def png(figure: Any) -> bytes | None:
         return None
     from kaleido import errors
 
+    # choreographer, below kaleido, logs each message of Chrome's that it could not read and ignored; it would land in the
+    # notebook's outputs.
+    was_disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     options = {"format": "png", "width": _WIDTH, "height": figure.layout.height or 450, "scale": 1.25}
     try:
         # One browser an image, a second or two each: kaleido's lasting one waits for ever when its Chrome ends.
@@ -330,3 +335,5 @@ def png(figure: Any) -> bytes | None:
         return kaleido.calc_fig_sync(figure.to_plotly_json(), opts=options, kopts={"mathjax": False})
     except (errors.ChromeNotFoundError, errors.BrowserFailedError, errors.BrowserClosedError):
         return None
+    finally:
+        logging.disable(was_disabled)
