@@ -26,7 +26,7 @@ test: setup  ## every test, notebooks included
 	$(PY) -m pytest
 
 lab: setup  ## the notebooks, in JupyterLab
-	$(VENV)/bin/jupyter lab --notebook-dir notebooks
+	$(VENV)/bin/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: setup  ## run every notebook top to bottom and keep its outputs
 	$(PY) -m tests.notebooks

@@ -118,12 +118,11 @@ class Ledger:
             )  # fmt: skip
         except CallFailed as error:
             error.key = key
-            if error.reason == "budget":
-                mine.cancel()  # this run's budget; who waits for the same may have another
+            if error.reason == "budget":  # never sent, so it has no entry; who waits for the same may have another budget
+                mine.cancel()
             else:
                 mine.set_exception(error)
                 mine.exception()  # seen: nobody else may be waiting
-            if error.reason != "budget":  # what was never sent has no entry
                 await self._commit(
                     (_PUT_FAILURE, (key, request.run, self._shown(sent), error.reason, error.detail, error.raw, error.prompt_tokens,
                                     error.completion_tokens, error.cost, error.attempts, time.time()))
