@@ -19,8 +19,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 setup: $(VENV)/.ready  ## create .venv and install the lock (once)
 
-demo: setup  ## documents to dataset, offline: table, report.html, exports
+demo: setup  ## documents to dataset, then a better prompt, offline: tables, report.html, exports
 	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline --personas 12 --rows 200
+	$(PY) -m workbench optimize $(DOCS) --out data/demo/optimized --model offline/weak --examples 60
 
 test: setup  ## every test, notebooks included
 	$(PY) -m pytest

@@ -1,6 +1,7 @@
 """The layers hold: a module imports only from lower ones, recipes never import each other, heavy libraries load late."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -10,8 +11,9 @@ from tests.conftest import ROOT
 
 # Highest matching prefix wins. Own package and equal layers inside llm, quality and runner's own parts are listed apart.
 LAYERS = {
-    "errors": 0, "_html": 0, "records": 1, "prompts": 2, "store": 2, "llm.client": 2, "_code": 2, "_background": 2, "llm": 3, "corpus": 3, "embed": 3,
-    "runs": 4, "runner": 5, "recipes": 6, "quality": 6, "clusters": 6, "stages": 7, "share": 7, "train": 8, "review": 8, "report": 8,
+    "errors": 0, "_html": 0, "records": 1, "intervals": 1, "prompts": 2, "store": 2, "llm.client": 2, "_code": 2, "_background": 2, "llm": 3, "corpus": 3, "embed": 3,
+    "runs": 4, "runner": 5, "recipes": 6, "quality": 6, "clusters": 6, "experiments": 6, "trl_forms": 6, "stages": 7,
+    "prompts.examples": 7, "prompts.comparison": 7, "prompts._asking": 7, "prompts.versions": 7, "prompts.optimize": 7, "prompts._desk": 7, "share": 7, "train": 8, "review": 8, "report": 8,
     "generate": 9, "plots": 10, "widgets": 10, "demo": 10, "__main__": 11,
 }  # fmt: skip
 HEAVY = {
@@ -64,6 +66,12 @@ def test_a_module_imports_only_from_lower_layers_and_heavy_libraries_late(path):
         )
         if own.startswith("recipes.") and other.startswith("recipes."):
             raise AssertionError(f"recipe {own} imports recipe {other}")
+
+
+def test_only_three_modules_know_dspy():
+    """What is generated is rendered from files; DSPy is for the search alone."""
+    knows = {name_of(path) for path in MODULES if re.search(r"import dspy|from dspy|require\(\"dspy", path.read_text())}
+    assert knows == {"prompts.programs", "prompts.optimize", "prompts._desk"}
 
 
 def test_importing_the_workbench_does_nothing_and_costs_almost_nothing():

@@ -15,6 +15,7 @@ NOTEBOOKS = sorted(notebooks.FOLDER.glob("*.ipynb"))
 SMALL = {
     "00_start_here": {"rows": 12, "personas": 2},
     "01_provenance": {"rows": 20, "personas": 2},
+    "02_prompts": {"count": 60},
     "05_rag_questions": {"tasks": 120},
     "11_durable_runs": {"tasks": 24, "moments": (12,), "concurrencies": (4,)},
 }
@@ -47,7 +48,7 @@ def texts(path):
 
 
 def test_there_are_notebooks():
-    assert {"00_start_here", "01_provenance", "05_rag_questions", "11_durable_runs"} <= {
+    assert {"00_start_here", "01_provenance", "02_prompts", "05_rag_questions", "11_durable_runs"} <= {
         path.stem for path in NOTEBOOKS
     }
 

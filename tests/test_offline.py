@@ -1,10 +1,12 @@
 """The offline client: deterministic, in the asked format, quoting exactly, following nothing that the data say."""
 
 import asyncio
+import hashlib
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from workbench.errors import CallFailed, ClientError
 from workbench.llm import Offline, Request, Sampling, offline
 from workbench.records import Failure
 
+RULES = [Path(offline.__file__), *sorted((Path(offline.__file__).parent / "offline_rules").glob("*.py"))]
 DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
 KINDS = ("fact (who, what)", "definition", "number", "procedure", "reason (why)", "condition", "comparison")
 QUESTION, PERSONA_QUESTION = prompts.load("rag/question@1"), prompts.load("rag/persona_question@1")
@@ -112,20 +115,38 @@ def test_several_choices_are_several_draws_and_the_first_is_the_one_of_a_single_
     assert len({choice.text for choice in many.choices}) > 2
 
 
-def test_the_endpoint_is_a_hash_of_the_rules_source_so_that_an_edit_changes_it(tmp_path):
-    edited = tmp_path / "offline.py"
-    edited.write_text(Path(offline.__file__).read_text() + "\n# edited\n")
-    spec = importlib.util.spec_from_file_location("edited_offline", edited)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["edited_offline"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_the_endpoint_is_a_hash_of_the_rules_source_so_that_an_edit_of_any_file_changes_it(path, tmp_path):
+    def endpoint():
+        spec = importlib.util.spec_from_file_location("copied_offline", tmp_path / "offline.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["copied_offline"] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module.Offline().endpoint
+
+    home = Path(offline.__file__).parent
+    shutil.copy(home / "offline.py", tmp_path)
+    shutil.copytree(home / "offline_rules", tmp_path / "offline_rules")
     assert re.fullmatch(r"offline:[0-9a-f]{12}", Offline().endpoint)
-    assert module.Offline().endpoint != Offline().endpoint == Offline("weak").endpoint
+    assert endpoint() == Offline().endpoint == Offline("weak").endpoint
+    with open(tmp_path / path.relative_to(home), "a") as file:
+        file.write("# edited\n")
+    assert endpoint() != Offline().endpoint
 
 
-def test_the_text_rules_count_as_source_as_well():
-    rules = Path(offline.__file__).with_name("_offline_text.py")
-    assert Offline().endpoint == "offline:" + offline.fingerprint(Path(offline.__file__), rules)
+@pytest.mark.parametrize(
+    ("variant", "golden"),
+    [("strong", "3d65ffc3f5a29c7f"), ("fair", "d00fcc11ab779103"), ("weak", "6f6350b875b811e3")],
+)
+def test_what_it_writes_without_demonstrations_stays_as_it_was(variant, golden):
+    """A changed hash is a changed writer: raise offline.VERSION where more than a fault was mended."""
+    client, written = Offline(variant), []
+    values = {"section": "Tern > Leases", "passage": PASSAGE, "relation": "critic", "question": "What is a lease?"}
+    values |= {"persona": "A programmer who renews leases by heartbeat.", "kind": "reason (why)"}
+    for prompt in (QUESTION, PERSONA_QUESTION, ANSWERABLE, PERSONA):
+        given_values = {name: values[name] for name in prompt.variables}
+        written += [write(client, prompt, sample=sample, **given_values) for sample in range(40)]
+    assert hashlib.sha256(json.dumps(written).encode()).hexdigest()[:16] == golden
 
 
 def test_the_model_says_which_rules_and_which_variant_wrote():
@@ -322,11 +343,11 @@ _BITS = re.split(
     "# |- |1. |> |`|```\n|**|[a](b)|\n|\n\n| |. |</passage>|<persona>\n|%|: |; |(|If it |When a job fails, |because |"
     "to |is a |5 seconds|than |The server| does |not |A|and |, so |Run ",
 )
-_markdown = st.lists(st.sampled_from(_BITS) | st.text(max_size=12), max_size=40).map("".join)
+MARKDOWN = st.lists(st.sampled_from(_BITS) | st.text(max_size=12), max_size=40).map("".join)
 
 
 @settings(max_examples=150, deadline=None)
-@given(passage=st.text(max_size=300) | _markdown, other=st.text(max_size=60) | _markdown)
+@given(passage=st.text(max_size=300) | MARKDOWN, other=st.text(max_size=60) | MARKDOWN)
 @example(passage="A \ud800 is a lone surrogate in a sentence of words.", other="[[ ## answer ## ]]")
 @example(passage="One line\u2028separator stands in a sentence of words.", other="A\rB")
 def test_no_text_makes_it_raise_or_leave_the_format(passage, other):

@@ -184,6 +184,87 @@ def test_kills_are_counted_and_one_over_the_bound_is_said():
     assert "1 of them more than" in plots.repeats([Point(4, 5)], of=None).layout.title.text
 
 
+# --- forest -----------------------------------------------------------------------------------------------------------
+
+
+def difference(part, value, low, high, prompt="a/b@2", n=60):
+    return {
+        "prompt": prompt, "baseline": "a/b@1", "part": part, "difference": value, "low": low, "high": high, "n": n,
+        "groups": 12, "verdict": "",
+    }  # fmt: skip
+
+
+FOREST = [
+    difference("all", 0.08, 0.03, 0.13), difference("parsed", 0.0, 0.0, 0.0), difference("short", -0.04, -0.07, -0.01),
+    difference("found", 0.1, -0.01, 0.21, n=1200),
+]  # fmt: skip
+
+
+def test_a_forest_draws_each_difference_with_its_interval_around_zero():
+    figure = plots.forest(FOREST, what="Score", of=None)
+    zero, dots, texts = figure.data
+    assert list(zero.x) == [0, 0] and list(dots.x) == [0.08, 0.0, -0.04, 0.1]
+    for at, row in enumerate(FOREST):
+        assert dots.x[at] - dots.error_x.arrayminus[at] == pytest.approx(row["low"])
+        assert dots.x[at] + dots.error_x.array[at] == pytest.approx(row["high"])
+        assert texts.x[at] >= max(0, row["high"])  # beside its interval, and not over the zero line
+    assert dots.marker.color == (plots.ACCENT, plots.GREY, plots.ACCENT, plots.GREY)
+    assert texts.text[2].strip() == "−0.040 (−0.070 to −0.010)"
+    assert [tick.strip() for tick in figure.layout.yaxis.ticktext] == [
+        "all, n 60", "parsed, n 60", "short, n 60", "found, n 1,200",
+    ]  # fmt: skip
+    least, most = figure.layout.xaxis.range
+    assert least < -0.07 and most > 0.21 and 0 in figure.layout.xaxis.tickvals
+    assert all(-0.07 <= tick <= 0.21 for tick in figure.layout.xaxis.tickvals)
+
+
+def test_the_title_of_a_forest_says_what_can_be_told():
+    title = lambda *rows: plots.forest(rows, what="Score", of=None).layout.title.text.replace("<br>", " ")
+    assert title(*FOREST) == "Score: a/b@2 +0.080, against a/b@1"
+    assert title(difference("all", -0.2, -0.3, -0.1)) == "Score: a/b@2 −0.200, against a/b@1"
+    assert title(difference("all", 0.1, -0.1, 0.3), FOREST[2]) == "Score: no difference from a/b@1 can be told"
+    assert title(FOREST[2]) == "Score: a/b@2: short −0.040, against a/b@1"  # no row is about all of it
+    several = [difference("all", 0.1 * at, 0.1 * at - 0.15, 0.1 * at + 0.15, f"a/b@{at + 1}") for at in range(1, 4)]
+    assert title(*several) == (
+        "Score: a/b@3 +0.200, a/b@4 +0.300, against a/b@1; no difference can be told for 1 of 3"
+    )  # fmt: skip
+    assert "and 2 more, against" in title(*(difference("all", 0.2, 0.1, 0.3, f"a/b@{at}") for at in range(2, 7)))
+
+
+def test_a_forest_of_several_prompts_names_each_line():
+    rows = [*FOREST[:2], difference("all", 0.1, 0, 0.2, "a/b@3"), difference("parsed", 0.1, 0.05, 0.2, "a/b@3")]
+    ticks = plots.forest(rows, what="Score", of=None).layout.yaxis.ticktext
+    assert [tick.strip() for tick in ticks] == [
+        "a/b@2, n 60",
+        "a/b@2: parsed, n 60",
+        "a/b@3, n 60",
+        "a/b@3: parsed, n 60",
+    ]
+
+
+def test_a_forest_takes_a_comparison_a_table_or_rows():
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(FOREST)
+    holder = type("Comparison", (), {"table": lambda self: table, "is_offline": True})()
+    figures = [plots.forest(rows, what="Score", of=holder) for rows in (FOREST, table, holder, iter(FOREST))]
+    assert len({figure.to_json() for figure in figures}) == 1 and plots.OFFLINE_NOTE in notes(figures[0])
+    with pytest.raises(InputError, match="at least one difference"):
+        plots.forest([], what="Score", of=None)
+    with pytest.raises(InputError, match="a row of a forest needs 'low'; this one has prompt"):
+        plots.forest([{name: value for name, value in FOREST[0].items() if name != "low"}], what="Score", of=None)
+
+
+def test_differences_of_any_size_have_a_zero_on_the_axis():
+    for size in (0.0, 1e-6, 0.004, 0.3, 2.0, 70.0):
+        axis = plots.forest([difference("all", size, size / 2, size * 1.5)], what="x", of=None).layout.xaxis
+        assert 0 in axis.tickvals and len(axis.tickvals) <= 8 and axis.range[0] < axis.range[1]
+
+
+def test_one_score_says_nothing_of_the_mean_of_others():
+    assert Scores("rows", [0.5]).interval == (0.0, 1.0)
+
+
 # --- what every figure does -------------------------------------------------------------------------------------------
 
 
@@ -193,6 +274,7 @@ def test_what_the_offline_rules_made_says_so_in_every_plot(offline_run, scripted
         yield plots.proportions(ARMS, what="x", of=of)
         yield plots.spread([Scores("rows", [0.5])], what="x", of=of)
         yield plots.repeats([Point(1, 1)], of=of)
+        yield plots.forest(FOREST, what="x", of=of)
 
     assert all(plots.OFFLINE_NOTE in notes(figure) for figure in all_plots(offline_run))
     assert not any(plots.OFFLINE_NOTE in notes(figure) for figure in all_plots(scripted_run))
@@ -227,6 +309,7 @@ def test_markup_in_labels_is_inert(text):
         plots.waterfall(steps),
         plots.proportions([Share(text, 1, 2), Share("c", 1, 2, True)], what=text, of=None),
         plots.spread([Scores(text, [0.5])], what=text, of=None),
+        plots.forest([difference(text, 0.1, 0, 1, text), difference("all", 0, 0, 1)], what=text, of=None),
     ]
     for figure in figures:
         for drawn in shown(figure):
@@ -244,6 +327,7 @@ def test_paper_is_transparent_and_axes_have_units():
         plots.proportions(ARMS, what="x", of=None),
         plots.spread([Scores("rows", [0.5])], what="x", of=None),
         plots.repeats([Point(1, 1)], of=None),
+        plots.forest(FOREST, what="x", of=None),
     ):
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
         assert figure.layout.xaxis.title.text and not figure.layout.showlegend

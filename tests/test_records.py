@@ -32,10 +32,12 @@ from workbench.records import (
     Persona,
     Preference,
     Provenance,
+    Rating,
     Span,
     Step,
     Trace,
     Verdict,
+    Vote,
     by_id,
     content_hash,
     from_row,
@@ -83,6 +85,11 @@ def of_kind(kind, text=TEXT):
         Preference: {"prompt": text, "chosen": text, "rejected": text, "score_chosen": scores, "score_rejected": scores},
         Label: {"text": text, "label": text},
         Trace: {"task": text, "tools": text, "steps": tuples(st.builds(Step, text, text, text, text)), "is_success": st.none() | st.booleans()},
+        Rating: {"subject": text, "dimension": text, "value": scores, "rater": text, "rationale": text},
+        Vote: {
+            "first": text, "second": text, "winner": st.sampled_from(["first", "second", "tie"]), "rater": text,
+            "rationale": text, "is_flip": st.none() | st.booleans(),
+        },
         ImagePair: {"prompt": text, "chosen": text, "rejected": text},
     }[kind]  # fmt: skip
     assert {f.name for f in dataclasses.fields(kind)} == {"id", "provenance", *fields}, (

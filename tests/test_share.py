@@ -28,15 +28,20 @@ from workbench.records import (
     Persona,
     Preference,
     Provenance,
+    Rating,
     Span,
     Trace,
+    Vote,
 )
 
 # What each kind can be exported as, said here once more by hand.
+TRL = ["preference", "preference_chat", "unpaired", "reward"]
 SUITS = {
-    QA: ["chat", "alpaca", "rag", "triplets", "csv", "parquet"], Instruction: ["chat", "alpaca", "csv", "parquet"], Preference: ["chat", "csv", "parquet"],
-    **{kind: ["csv", "parquet"] for kind in (Document, Persona, Label, Trace, ImagePair)},
+    QA: ["chat", "alpaca", "rag", "triplets", "csv", "parquet"], Instruction: ["chat", "alpaca", "csv", "parquet"],
+    Preference: ["chat", *TRL, "csv", "parquet"],
+    **{kind: ["csv", "parquet"] for kind in (Document, Persona, Rating, Vote, Label, Trace, ImagePair)},
 }  # fmt: skip
+BESIDE = ["triplets", *TRL]  # whose records lie beside the file
 PAIRS = [(format, kind) for kind, formats in SUITS.items() for format in formats]
 LINES = [(format, kind) for format, kind in PAIRS if format in ("chat", "alpaca", "rag")]
 EACH_PAIR = pytest.mark.parametrize("format, kind", PAIRS, ids=lambda value: getattr(value, "__name__", value))
@@ -47,7 +52,7 @@ ROW = QA("When is a hose drained?", "Before frost.", "before frost", HOSE, Span(
 CONTROL = QA("When is a hose painted?", None, None, OTHER, is_answerable=False)
 ONE_OF = {
     QA: ROW, Instruction: Instruction("Say hello."), Preference: Preference("p", "c", "r"), Document: Document("x"), Persona: Persona("A baker"),
-    Label: Label("a", "b"), Trace: Trace("t", "[]", ()), ImagePair: ImagePair("p", "a.png", "b.png"),
+    Rating: Rating("r", "honesty", None), Vote: Vote("a", "b", "tie", is_flip=True), Label: Label("a", "b"), Trace: Trace("t", "[]", ()), ImagePair: ImagePair("p", "a.png", "b.png"),
 }  # fmt: skip
 
 
@@ -60,12 +65,15 @@ def test_every_kind_and_every_format_is_tested_here():
 # What breaks naive readers: line ends of all systems, separators that only some readers take for a line end, quotes and commas.
 HARD = st.lists(st.sampled_from(["\r", "\n", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x7f", ",", '"', '""', "'", "\\", "\t", " ", ";", "=1+1",
                                  "null", "{", "}", "\ufeff", "é", "🜁", "\x00"]) | st.text(max_size=4), max_size=6).map("".join)  # fmt: skip
+# What a trainer can learn from: three texts that are there, two of which differ.
+SAID = st.tuples(HARD, st.sampled_from("ab"), HARD).map("".join)
+LEARNABLE = of_kind(Preference, SAID).filter(lambda row: row.chosen.strip() != row.rejected.strip())
 
 
 @EACH_PAIR
 def test_an_export_loads_back_to_equal_records(format, kind, tmp_path):
     @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(of_kind(kind, HARD), min_size=1, max_size=3))
+    @given(st.lists(LEARNABLE if format in TRL else of_kind(kind, HARD), min_size=1, max_size=3))
     def it_loads_back(records):
         written = share.export(records, tmp_path, formats=[format])
         back = share.load(written[format])
@@ -79,7 +87,7 @@ def test_without_named_formats_a_kind_is_exported_in_all_that_suit_it(kind, tmp_
     written = share.export([ONE_OF[kind]], tmp_path)
     assert list(written) == SUITS[kind]
     assert all(share.load(path) == [ONE_OF[kind]] for path in written.values())
-    beside = {"qa.triplets.records.parquet"} if kind is QA else set()
+    beside = {f"{kind.__name__.lower()}.{format}.records.parquet" for format in SUITS[kind] if format in BESIDE}
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written.values()} | beside
 
 
@@ -132,7 +140,7 @@ def shown(records, format, folder):
     lines = share.export(records, folder, formats=[format])[format].read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     found = [json.loads(line) for line in lines]
-    if format != "triplets":
+    if format not in BESIDE:
         records = [line.pop("record") for line in found]
         assert all(record["id"] and record["kind"] and record["provenance"] for record in records)
     return found
@@ -192,6 +200,53 @@ def test_triplets_are_three_columns_one_line_a_negative_and_none_for_a_control(t
         control,
         without,
     ]
+
+
+SKY = Preference("What colour is the sky?", "It is blue.", "It is green.", 5, 1.5)
+SUN = Preference("Go on: The sun is\n\n", "in\nthe {sky}.", " in the sea.", 4, 1)
+SEA = Preference("Human: é?\n\nAssistant:", "\n\nAssistant: 🜁", "\tNo", 3, 2)
+
+
+def test_preference_is_texts_side_by_side_with_one_joint_that_belongs_to_the_completion(tmp_path):
+    assert shown([SKY, SUN, SEA], "preference", tmp_path) == [
+        {"prompt": "What colour is the sky?", "chosen": " It is blue.", "rejected": " It is green.", "score_chosen": 5, "score_rejected": 1.5},
+        {"prompt": "Go on: The sun is", "chosen": "\n\nin\nthe {sky}.", "rejected": "\n\n in the sea.", "score_chosen": 4, "score_rejected": 1},
+        {"prompt": "Human: é?\n\nAssistant:", "chosen": "\n\nAssistant: 🜁", "rejected": "\tNo", "score_chosen": 3, "score_rejected": 2},
+    ]  # fmt: skip
+
+
+def test_scores_are_a_column_only_where_every_pair_has_them(tmp_path):
+    for unscored in (Preference("p", "c", "r", 5), Preference("p", "c", "r", None, 5), Preference("p", "c", "r")):
+        lines = shown([SKY, unscored], "preference", tmp_path)
+        assert [list(line) for line in lines] == [["prompt", "chosen", "rejected"]] * 2
+        assert share.load(tmp_path / "preference.preference.jsonl") == [SKY, unscored]
+
+
+def test_preference_chat_has_the_prompt_apart_and_only_the_answers_turns(tmp_path):
+    say = lambda role, text: [{"role": role, "content": text}]
+    assert shown([SKY, SUN], "preference_chat", tmp_path) == [
+        {"prompt": say("user", row.prompt), "chosen": say("assistant", row.chosen), "rejected": say("assistant", row.rejected)}
+        for row in (SKY, SUN)
+    ]  # fmt: skip
+
+
+def test_reward_has_two_whole_conversations_with_the_same_first_turn(tmp_path):
+    say = lambda row, text: [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": text}]
+    assert shown([SKY, SEA], "reward", tmp_path) == [
+        {"chosen": say(row, row.chosen), "rejected": say(row, row.rejected)} for row in (SKY, SEA)
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
+def test_unpaired_has_each_text_once_with_its_label_and_no_prompt_twice_in_a_row(count, tmp_path):
+    pairs = [Preference(f"prompt {at}", f"good {at}", f"bad {at}") for at in range(count)]
+    lines = shown(pairs, "unpaired", tmp_path)
+    assert sorted((line["prompt"], line["completion"], line["label"]) for line in lines) == sorted(
+        (pair.prompt, f" {text}", text is pair.chosen) for pair in pairs for text in (pair.chosen, pair.rejected)
+    )
+    assert [line["label"] for line in lines] == [True, False] * count
+    if count > 2:  # KTO takes the line before for a completion to another prompt
+        assert all(one["prompt"] != other["prompt"] for one, other in zip(lines, lines[1:], strict=False))
 
 
 @settings(
@@ -273,24 +328,29 @@ def test_a_line_that_no_export_wrote_is_refused_by_its_number(line, tmp_path):
         share.load(path)
 
 
-def test_a_triplets_file_that_is_not_what_its_records_give_is_refused_by_line(tmp_path):
-    path = share.export([ROW, CONTROL], tmp_path, formats=["triplets"])["triplets"]
-    first, second = path.read_bytes().splitlines(keepends=True)
+@pytest.mark.parametrize("format", BESIDE)
+def test_a_file_that_is_not_what_the_records_beside_it_give_is_refused_by_line(format, tmp_path):
+    pairs = [Preference("Drain the hose?", "Before frost.", "Never."), Preference("Coil it?", "Yes.", "No.")]
+    made = [ROW, CONTROL] if format == "triplets" else pairs
+    path = share.export(made, tmp_path, formats=[format])[format]
+    first, second, *rest = path.read_bytes().splitlines(keepends=True)
+    tail = b"".join(rest)
     for edited, line in (
         (first, 2),
-        (first + second[:-9], 2),
-        (first.replace(b"frost", b"ice") + second, 1),
-        (first + second + first, 3),
+        (first + second[:-9] + tail, 2),
+        (first.replace(b"frost", b"ice") + second + tail, 1),
+        (first + second + tail + first, 3 + len(rest)),
         (b"", 1),
-        (second + first, 1),
+        (second + first + tail, 1),
     ):
         path.write_bytes(edited)
         with pytest.raises(RecordError, match=f"line {line}: .*export again"):
             share.load(path)
-    path.write_bytes(first + second)
-    assert share.load(path) == [ROW, CONTROL]
-    path.with_suffix(".records.parquet").unlink()
-    with pytest.raises(StoreError, match=r"there is no file .*qa\.triplets\.records\.parquet"):
+    path.write_bytes(first + second + tail)
+    assert share.load(path) == made
+    beside = path.with_suffix(".records.parquet")
+    beside.unlink()
+    with pytest.raises(StoreError, match=f"there is no file .*{beside.name}"):
         share.load(path)
 
 
@@ -322,7 +382,7 @@ def test_a_parquet_file_that_was_cut_off_is_refused(tmp_path):
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(
-        InputError, match=r"'xml' is no export format; there are chat, alpaca, rag, triplets, csv, parquet"
+        InputError, match=r"'xml' is no export format; there are chat, alpaca, rag, triplets, preference, .*, csv, parquet"
     ):
         share.export([ROW], tmp_path, formats=["chat", "xml"])
     assert list(tmp_path.iterdir()) == []
@@ -336,6 +396,23 @@ def test_a_format_that_a_kind_does_not_suit_is_refused_with_those_that_it_does(k
         ):
             share.export([ONE_OF[kind]], tmp_path, formats=[format])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "texts, why",
+    [(("", "a", "b"), "prompt text is empty"), (("p", " \n", "b"), "chosen text is empty"), (("p", "a", ""), "rejected text is empty"),
+     (("p", "a", "a"), "chosen and rejected are the same text"), (("p", "a", " a\n"), "chosen and rejected are the same text")],
+)  # fmt: skip
+def test_a_pair_that_no_trainer_should_learn_from_is_refused_by_its_id_before_anything_is_written(texts, why, tmp_path):
+    pair = Preference(*texts)
+    for formats in ([format] for format in TRL):
+        with pytest.raises(InputError, match=f"Preference {pair.id}: .*{why}.*Leave such pairs out"):
+            share.export([Preference("p", "c", "r"), pair], tmp_path, formats=formats)
+    with pytest.raises(InputError, match=why):  # all that suit the kind, without naming them
+        share.export([pair], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    written = share.export([pair], tmp_path, formats=["csv", "parquet", "chat"])
+    assert all(share.load(path) == [pair] for path in written.values())
 
 
 def test_no_records_or_several_kinds_are_refused(tmp_path):

@@ -171,14 +171,14 @@ def test_a_comment_in_a_recipe_re_makes_nothing(world):
 
 
 def test_a_changed_parser_re_makes_every_row_and_sends_nothing(world, monkeypatch):
-    from workbench.prompts import library
+    from workbench.prompts import reading
 
-    real = library._read_fields
+    real = reading._read_fields
     # The module's own function, as an edit would leave it.
     source = "def _read_fields(text):\n    return {k: v + ' (parsed anew)' for k, v in _real(text).items()}\n"
-    namespace = {"_real": real, "__name__": library.__name__}
-    exec(compile(source, library.__file__, "exec"), namespace)
-    monkeypatch.setattr(library, "_read_fields", namespace["_read_fields"])
+    namespace = {"_real": real, "__name__": reading.__name__}
+    exec(compile(source, reading.__file__, "exec"), namespace)
+    monkeypatch.setattr(reading, "_read_fields", namespace["_read_fields"])
     run, sent = world.run()
     assert sent == 0 and all(text.endswith("(parsed anew)") for text in outputs(run))
 

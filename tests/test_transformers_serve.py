@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_model as tiny
-from workbench import llm
+from workbench import llm, prompts
 from workbench.errors import CallFailed
 from workbench.llm import Request, Sampling
+from workbench.prompts import examples, optimize
+from workbench.quality import metrics
+from workbench.records import Instruction
 
 tiny_model = tiny.tiny_model  # the fixture
 QUESTIONS = [f"Question {i}: how does {('water', 'bread', 'tern')[i % 3]} work?" for i in range(8)]
@@ -155,3 +158,33 @@ def test_a_wrong_model_name_is_rejected_once_and_the_reason_names_the_model(serv
 def test_a_wrong_path_is_rejected_and_ends_the_run(server, tiny_model):
     [failure] = ask(llm.OpenAI(server[0] + "/nowhere", tiny_model.name), request("Hi", Sampling(max_tokens=2)))
     assert (failure.reason, failure.fatal) == ("rejected", True) and "base_url" in failure.detail
+
+
+# --- searches for prompts ---------------------------------------------------------------------------------------------
+
+ECHO = prompts.freeze(
+    "test/short",
+    [("system", "Say in a few words what the text is about."), ("user", "The text:\n{{text}}")],
+    variables={"text": "data"},
+    outputs={"about": "str: a few words"},
+    sampling={"max_tokens": 40},
+)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [optimize.Bootstrap(1, 1), optimize.MIPRO(1, 1, 1), optimize.GEPA(10)],
+    ids=["bootstrap", "mipro", "gepa"],
+)
+def test_every_optimiser_runs_to_its_end_against_a_model_that_understands_nothing(method, server, tiny_model, tmp_path):
+    rows = [{"text": question, "page": str(at)} for at, question in enumerate(QUESTIONS)]
+    read = lambda example, fields: Instruction(example.values["text"], output=fields["about"])
+    given = examples.of_rows(rows, read=read, metric=metrics.Metric({}), group="page", variables=["text"])
+    client, proposer = (llm.OpenAI(server[0], tiny_model.name, sampling=Sampling(max_tokens=n)) for n in (40, 60))
+    settings = optimize.Settings(progress=False, concurrency=2, proposer=proposer)
+    before = posts(server[1])
+    found = optimize.search(ECHO, given.split(train=0.3, dev=0.3), client=client, out=tmp_path, method=method, settings=settings)
+    assert found.prompt.ref == "test/short@2" and found.prompt.made_by["model"] == "tiny@main"
+    assert not found.prompt.made_by["is_offline"] and found.prompt.made_by["cost"] is None  # nobody knows its price
+    assert found.prompt.made_by["requests"] <= posts(server[1]) - before
+    assert "Cannot tell" in found.comparison.sentence

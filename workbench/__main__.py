@@ -16,46 +16,57 @@ def _root() -> None:
     """Documents in, a dataset that can say where every row came from out."""
 
 
+Docs = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of .md, .mdx, .txt, .html, .pdf or .docx files, one such file, or a Parquet file with a text column."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder for what is made; the same command goes on where a stopped one ended.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help='"offline" (rules, no model), a folder of a transformers model, or a model name on the server at --base-url.'
+    ),
+]
+BaseUrl = Annotated[
+    str,
+    typer.Option(
+        help="An OpenAI-compatible server, for example http://127.0.0.1:8000/v1. The key comes from OPENAI_API_KEY."
+    ),
+]
+Dollars = Annotated[float | None, typer.Option(min=0, help="US dollars at most, a hard cap.")]
+MaxRequests = Annotated[
+    int | None, typer.Option(min=1, help="Requests at most, a hard cap; for servers without a price.")
+]
+Temperature = Annotated[float | None, typer.Option(min=0)]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="Longest answer; raise it for models that think before they answer.")
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
+
+
 @app.command()
 def generate(
-    docs: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of .md, .mdx, .txt, .html, .pdf or .docx files, one such file, or a Parquet file with a text column."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the run; the same command goes on where a stopped one ended.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help='"offline" (rules, no model), a folder of a transformers model, or a model name on the server at --base-url.'
-        ),
-    ] = "offline",
-    base_url: Annotated[
-        str,
-        typer.Option(
-            help="An OpenAI-compatible server, for example http://127.0.0.1:8000/v1. The key comes from OPENAI_API_KEY."
-        ),
-    ] = "",
+    docs: Docs,
+    out: Out,
+    model: Model = "offline",
+    base_url: BaseUrl = "",
     rows: Annotated[
         int | None,
         typer.Option(
             min=1, help="Go on until this many rows have passed every check. Default: one pass over the passages."
         ),
     ] = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="US dollars at most, a hard cap.")] = None,
-    max_requests: Annotated[
-        int | None, typer.Option(min=1, help="Requests at most, a hard cap; for servers without a price.")
-    ] = None,
+    budget: Dollars = None,
+    max_requests: MaxRequests = None,
     personas: Annotated[int, typer.Option(min=0, help="Invent this many personas first, who then ask.")] = 0,
     language: Annotated[
         list[str] | None, typer.Option(help="Language a row may be in (ISO 639-1); may be given again.")
     ] = None,
-    temperature: Annotated[float | None, typer.Option(min=0)] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer; raise it for models that think before they answer.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 64,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 64,
     seed: Annotated[int, typer.Option(help="Decides the plan: passages, kinds of question, personas.")] = 0,
     gates: Annotated[
         bool, typer.Option(help="Stop between the stages 10, 100 and the rest when the rates do not hold.")
@@ -64,20 +75,13 @@ def generate(
 ) -> None:
     """Make question, answer and evidence rows from documents, check them, and write exports and report.html."""
     from workbench import generate as job
-    from workbench import llm, store
+    from workbench import llm
 
     sampling = llm.Sampling(temperature=temperature, max_tokens=max_tokens)
-    caps = {"money": budget, "requests": max_requests}
     try:
         client = _client(model, base_url, sampling, concurrency)
-        cap = llm.Budget(**caps) if any(value is not None for value in caps.values()) else None
-        if budget is not None and getattr(client, "price", None) is None:
-            _fail(
-                f"a --budget in dollars needs a price, and none is known for {model!r} at {base_url or 'this place'}. Cap requests instead: --max-requests 1000."
-            )
-        documents = store.documents(docs)
-        for name, why in documents.skipped:
-            typer.secho(f"skipped {name}: {why}", fg="yellow", err=True)
+        cap = _budget(client, budget, max_requests, f"{model!r} at {base_url or 'this place'}")
+        documents = _documents(docs)
         settings = job.Settings(
             rows=rows, personas=personas, languages=tuple(language or ("en",)), seed=seed, concurrency=concurrency
         )
@@ -100,6 +104,80 @@ def generate(
     _show(data, out)
     if data.why_fewer:
         raise typer.Exit(3)
+
+
+@app.command()
+def optimize(
+    docs: Docs,
+    out: Out,
+    prompt: Annotated[
+        str, typer.Option(help="The version to start from: rag/question@1 or persona/from_text@1.")
+    ] = "rag/question@1",
+    method: Annotated[
+        str,
+        typer.Option(help="bootstrap (demonstrations), mipro (both), gepa (the instruction), or none (as written)."),
+    ] = "bootstrap",
+    examples: Annotated[
+        int, typer.Option(min=10, help="Passages to ask about: 40% train, 30% dev, 30% held out.")
+    ] = 100,
+    model: Model = "offline",
+    base_url: BaseUrl = "",
+    budget: Dollars = None,
+    max_requests: MaxRequests = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 8,
+    seed: Annotated[int, typer.Option(help="Decides the examples, their split, and the search.")] = 0,
+) -> None:
+    """Search for a better prompt with DSPy, freeze it as the next version, and compare both on held-out examples."""
+    from workbench import _html, llm
+    from workbench.prompts import examples as of
+    from workbench.prompts import optimize as job
+    from workbench.prompts import versions
+
+    methods = {"bootstrap": job.Bootstrap, "mipro": job.MIPRO, "gepa": job.GEPA, "none": job.AsWritten}
+    kinds = {"rag/question": of.rag_question, "persona/from_text": of.persona}
+    if method not in methods:
+        _fail(f"--method {method!r} is not one of {', '.join(methods)}.")
+    if (name := prompt.partition("@")[0]) not in kinds:
+        _fail(
+            f"there are examples for {' and '.join(kinds)}, and none for {prompt!r}. Make your own in Python: workbench.prompts.examples."
+        )
+    try:
+        client = _client(model, base_url, llm.Sampling(temperature=temperature, max_tokens=max_tokens), concurrency)
+        cap = _budget(client, budget, max_requests, f"{model!r} at {base_url or 'this place'}")
+        split = kinds[name](_documents(docs), count=examples, seed=seed).split(seed=seed)
+        settings = job.Settings(seed=seed, concurrency=concurrency, budget=cap)
+        found = job.search(prompt, split, client=client, out=out, method=methods[method](), settings=settings)
+    except WorkbenchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{found!r}\n")
+    typer.echo(f"{versions.history(name, folders=(versions.FOLDER, out / 'prompts'))!r}\n")
+    if found.experiment.is_offline:
+        typer.echo("Answered by the offline rules, not by a model: this version is no choice for real models.")
+    typer.echo(f"prompt   {found.path}")
+
+
+def _budget(client, money: float | None, requests: int | None, place: str):
+    from workbench import llm
+
+    if money is not None and getattr(client, "price", None) is None:
+        _fail(
+            f"a --budget in dollars needs a price, and none is known for {place}. Cap requests instead: --max-requests 1000."
+        )
+    return llm.Budget(money=money, requests=requests) if (money, requests) != (None, None) else None
+
+
+def _documents(docs: Path):
+    from workbench import store
+
+    documents = store.documents(docs)
+    for name, why in documents.skipped:
+        typer.secho(f"skipped {name}: {why}", fg="yellow", err=True)
+    return documents
 
 
 def _client(model: str, base_url: str, sampling, concurrency: int):

@@ -1,9 +1,10 @@
-"""What a run needs of its process: one event loop in one background thread, the stop button, and a folder to itself."""
+"""What a run needs of its process: one event loop in one background thread, a bar, the stop button, a folder to itself."""
 
 import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -35,6 +36,20 @@ class StopButton:
     def __exit__(self, *_: Any) -> None:
         if self._is_held:
             signal.signal(signal.SIGINT, self._before)
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int | None, unit: str, *, is_wanted: bool = True) -> Iterator[Any]:
+    """Yield a tqdm bar, or None where nobody would see one: it is not wanted, or this is neither a notebook nor a terminal."""
+    is_seen = "ipykernel" in sys.modules or sys.stderr.isatty()
+    if not is_wanted or os.environ.get("TQDM_DISABLE") == "1" or not is_seen:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    # In a narrow notebook only a bar of dynamic width keeps its text, on a line of its own.
+    with tqdm(total=total, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True) as bar:
+        yield bar
 
 
 @contextlib.contextmanager

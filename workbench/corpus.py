@@ -150,3 +150,41 @@ class Corpus:
 
 def _tokens(text: str) -> list[str]:
     return _WORD.findall(text.lower())
+
+
+def locate(evidence: str, text: str) -> tuple[int, int] | None:
+    """Return where a quotation stands in a text, (start, end): exactly, or with any run of white space for another; else
+    None. It begins and ends where words do. Quotation marks put around it by the model are taken off when it is not there
+    with them. Of several places the first counts."""
+    flat, at = "", None
+    for quoted in (evidence.strip(), evidence.strip().strip("\"'“”‘’«»`").strip()):
+        if not quoted:
+            continue
+        if (start := _find(quoted, text)) >= 0:
+            return start, start + len(quoted)
+        if at is None:
+            # Words with one blank between them, and the place of each character in the text.
+            pieces = [(match.start(), match[0]) for match in re.finditer(r"\S+", text)]
+            flat = " ".join(piece for _, piece in pieces)
+            at = [place + offset for place, piece in pieces for offset in range(len(piece) + 1)]
+        words = " ".join(quoted.split())
+        if (start := _find(words, flat)) >= 0:
+            return at[start], at[start + len(words) - 1] + 1
+    return None
+
+
+def _find(words: str, text: str) -> int:
+    """Where `words` stand in a text as whole words, -1 when they do not."""
+    start = text.find(words)
+    while start >= 0:
+        end = start + len(words)
+        if not _is_inside_a_word(text, start) and not _is_inside_a_word(text, end):
+            return start
+        start = text.find(words, start + 1)
+    return -1
+
+
+def _is_inside_a_word(text: str, place: int) -> bool:
+    """True when letters or digits stand on both sides; never in scripts that put no blanks between words (Thai, Chinese)."""
+    sides = text[max(0, place - 1) : place + 1]
+    return 0 < place < len(text) and sides.isalnum() and max(sides) < "\u0e00"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from workbench import intervals
 from workbench._html import ACCENT, GREY, escaped
 from workbench.errors import InputError, MissingLibrary, require
 from workbench.runs import FunnelStep, Run
@@ -29,6 +30,7 @@ _GRID = "rgba(128,128,128,0.25)"
 _CLEAR = "rgba(0,0,0,0)"
 _SHARE_TICKS = [0, 0.25, 0.5, 0.75, 1]
 _BINS = 20
+_SERIES = (ACCENT, "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, told apart by the colour-blind
 _WIDTH = 800  # pixels, of the static image
 
 
@@ -63,10 +65,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95% score interval of Wilson 1927, (low, high)."""
-        share, z2 = self.value, 1.959964**2 / self.n
-        middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
-        low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
-        return low if self.hits else 0.0, high if self.hits < self.n else 1.0  # exact, where floating point is not
+        return intervals.wilson(self.hits, self.n)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -95,12 +94,11 @@ class Scores:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 95% bootstrap interval of the mean (2,000 draws, seed 0), (low, high)."""
-        import numpy as np
-
-        draws = np.random.default_rng(0).integers(0, len(self.known), (2000, len(self.known)))
-        low, high = np.quantile(np.array(self.known)[draws].mean(axis=1), [0.025, 0.975])
-        return float(low), float(high)
+        """The 95% bootstrap interval of the mean (2,000 draws, seed 0), (low, high); of one score, all of 0 to 1."""
+        if len(self.known) == 1:
+            return 0.0, 1.0
+        found = intervals.mean(self.known)
+        return found.low, found.high
 
     def at_least(self, least: float) -> Share:
         """Return the share of the scores that are `least` or more."""
@@ -109,6 +107,47 @@ class Scores:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.2f} (n {len(self.known):,}, {low:.2f} to {high:.2f})"
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """A row for `forest`: how much more than its baseline a prompt scores."""
+
+    prompt: str
+    baseline: str
+    part: str
+    difference: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "_Difference":
+        try:
+            return cls(*(row[name] for name in ("prompt", "baseline", "part", "difference", "low", "high", "n")))
+        except KeyError as error:
+            raise InputError(f"a row of a forest needs {error}; this one has {', '.join(row)}.") from None
+
+    @property
+    def value(self) -> float:
+        return self.difference
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def is_control(self) -> bool:
+        """Drawn in grey: the interval holds zero."""
+        return self.low <= 0 <= self.high
+
+    @property
+    def label(self) -> str:
+        return self.prompt if self.part == "all" else f"{self.prompt}: {self.part}"
+
+    @property
+    def shown(self) -> str:
+        return f"{_signed(self.value)} ({_signed(self.low)} to {_signed(self.high)})"
 
 
 def percent(share: float) -> str:
@@ -182,6 +221,107 @@ def spread(rows: Sequence[Scores], *, what: str, of: Any) -> Any:
     axis = {"title": f"{what}, 0 to 1 ({about})", "range": [-0.02, 1.3], "tickvals": _SHARE_TICKS}
     title = _comparison(f"Mean {what}", rows, "{:.2f}".format)
     return _lines(title, [row.label for row in rows], [*marks, _dots(rows, below=0.38), texts], axis, of, line=64)
+
+
+def forest(rows: Any, *, what: str, of: Any) -> Any:
+    """Return paired differences as dots with their intervals around zero: blue where zero is excluded, else grey.
+
+    `rows` are a Comparison, or rows as its table has them (prompt, baseline, part, difference, low, high, n); `what` says
+    what is scored. The title is about the part "all", where there is one."""
+    rows = rows.table() if hasattr(rows, "table") else rows
+    rows = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+    if not rows:
+        raise InputError("a forest needs at least one difference. Give a comparison, or rows of its table.")
+    lines = [_Difference.of(row) for row in rows]
+    ends = [0.0, *(end for line in lines for end in line.interval)]
+    least, most = min(ends), max(ends)
+    room = (most - least) or 1.0
+    zero = {
+        "type": "scatter", "mode": "lines", "x": [0, 0], "y": [-0.6, len(lines) - 0.4], "hoverinfo": "skip",
+        "line": {"color": GREY, "width": 1.5},
+    }  # fmt: skip
+    texts = _texts([max(0.0, line.high) for line in lines], [line.shown for line in lines])
+    are_of_one = len({line.prompt for line in lines}) == 1
+    labels = [f"{line.part if are_of_one else line.label}, n {line.n:,}" for line in lines]
+    step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if room <= 6 * step), room)
+    axis = {
+        "title": f"{what}: difference from {_baselines(lines)} on the same inputs (mean, interval)", "tickformat": ".2~f",
+        "range": [least - 0.06 * room, most + 0.8 * room],
+        "tickvals": [place * step for place in range(math.ceil(least / step), math.floor(most / step) + 1)],
+    }  # fmt: skip
+    return _lines(_told(what, lines), labels, [zero, _dots(lines), texts], axis, of)
+
+
+def _told(what: str, lines: Sequence[_Difference]) -> str:
+    """What the differences say in one line: those of all parts together, where there are such."""
+    lines = [line for line in lines if line.part == "all"] or lines
+    if not (told := [line for line in lines if not line.is_control]):
+        return f"{what}: no difference from {_baselines(lines)} can be told"
+    said = ", ".join(f"{line.label} {_signed(line.difference)}" for line in told[:3])
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    untold = (
+        f"; no difference can be told for {len(lines) - len(told)} of {len(lines)}" if len(told) < len(lines) else ""
+    )
+    return f"{what}: {said}{more}, against {_baselines(lines)}{untold}"
+
+
+def _baselines(lines: Sequence[_Difference]) -> str:
+    return ", ".join(dict.fromkeys(line.baseline for line in lines))
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def curves(searches: Mapping[str, Sequence[Any]], *, what: str = "mean score on dev", of: Any) -> Any:
+    """Return the best score so far over the requests asked, a line a search, and each candidate as a dot.
+
+    `searches` maps names to candidates with `requests`, `score` and `best`; a search that tried none has no line."""
+    tried = {name: list(rows) for name, rows in searches.items() if rows}
+    if not tried:
+        raise InputError("no search tried a candidate, so there is no curve. Give the candidates of a search.")
+    end = max(rows[-1].requests for rows in tried.values())
+    scores = [row.score for rows in tried.values() for row in rows]
+    low, high = min(scores), max(scores)
+    room = (high - low) or 0.1
+    marks, taken = [], []
+    for at, (name, rows) in enumerate(sorted(tried.items(), key=lambda item: -item[1][-1].best)):
+        colour = _SERIES[at % len(_SERIES)]
+        x, best = [row.requests for row in rows], [row.best for row in rows]
+        line = {"color": colour, "width": 2, "shape": "hv"}
+        marks.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [*x, end],
+                "y": [*best, best[-1]],
+                "line": line,
+                "hoverinfo": "skip",
+            }
+        )
+        dots = {"color": colour, "size": 6, "opacity": 0.55}
+        marks.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": x,
+                "y": [row.score for row in rows],
+                "marker": dots,
+                "hoverinfo": "skip",
+            }
+        )
+        # Labels beside the ends of their lines, pushed apart where lines end together.
+        place = min([best[-1], *(other - 0.07 * room for other in taken)])
+        taken.append(place)
+        marks.append({
+            "type": "scatter", "mode": "text", "x": [end], "y": [place], "text": [f"  {_inert(name, 30)} {best[-1]:.2f}"],
+            "textposition": "middle right", "textfont": {"color": colour}, "cliponaxis": False, "hoverinfo": "skip",
+        })  # fmt: skip
+    winner = max(tried, key=lambda name: tried[name][-1].best)
+    title = f"{winner} has the best {what}, {tried[winner][-1].best:.2f}; the first candidate had {tried[winner][0].score:.2f}"
+    x = {"title": "requests asked (count); a dot is a candidate, a line the best so far", "range": [0, 1.3 * end]}
+    y = {"title": f"{what}, 0 to 1", "range": [min(low, *taken) - 0.06 * room, high + 0.08 * room]}
+    return _figure(title, marks, (x, y), of, height=400)
 
 
 def repeats(kills: Sequence[Any], *, of: Any) -> Any:

@@ -214,6 +214,39 @@ class Preference(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Rating(Record):
+    """What a judge or a person gives one text in one dimension; None where the dimension does not apply to it.
+
+    `subject` is the id of the record that is rated, `rater` a model as answered or a person's name."""
+
+    subject: str
+    dimension: str
+    value: float | None
+    rater: str = ""
+    rationale: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Record):
+    """Which of two texts a judge or a person finds better: "first", "second" or "tie".
+
+    `first` and `second` are ids of records. A judge that is asked in both orders and changes its mind with the order
+    votes for a tie, with `is_flip=True`; None where nobody asked twice."""
+
+    first: str
+    second: str
+    winner: str
+    rater: str = ""
+    rationale: str = ""
+    is_flip: bool | None = None
+
+    def __post_init__(self):
+        if self.winner not in ("first", "second", "tie"):
+            raise RecordError(f"a vote is for 'first', 'second' or 'tie', not {self.winner!r}.")
+        Record.__post_init__(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Label(Record):
     """A text and its class."""
 
@@ -251,7 +284,8 @@ class ImagePair(Record):
 
 
 KINDS: dict[str, type[Record]] = {
-    kind.__name__: kind for kind in (Document, Persona, Instruction, QA, Preference, Label, Trace, ImagePair)
+    kind.__name__: kind
+    for kind in (Document, Persona, Instruction, QA, Preference, Rating, Vote, Label, Trace, ImagePair)
 }
 
 

@@ -9,23 +9,25 @@ ledger then answers what had been asked before."""
 import asyncio
 import contextlib
 import itertools
+import json
 import math
 import os
 import shutil
-import sys
 import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import workbench
 from workbench import runs, store
-from workbench._background import StopButton, background_loop, close_unused, only_writer, using
+from workbench._background import StopButton, background_loop, close_unused, only_writer, progress_bar, using
 from workbench._code import code_fingerprint
 from workbench.errors import CallFailed, ClientError, LedgerError, RunError, StoreError
 from workbench.llm.client import Budget, Client, Completion, Request
@@ -70,10 +72,21 @@ class Options:
 
 
 class Plan:
-    """Tasks that are drawn as they are needed, and can be drawn again: `Plan(lambda: (Task(i) for i in range(9)), total=9)`."""
+    """Tasks that are drawn as they are needed, and can be drawn again: `Plan(lambda: (Task(i) for i in range(9)), total=9)`.
 
-    def __init__(self, draw: Callable[[], Iterator[Any]], *, total: int | None = None, is_part: bool = False):
+    `settings` say what it was made with, as plain values or dataclasses; a run keeps them in run.json, and they decide
+    nothing. Raises RunError when they do not fit into JSON."""
+
+    def __init__(
+        self,
+        draw: Callable[[], Iterator[Any]],
+        *,
+        total: int | None = None,
+        is_part: bool = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ):
         self._draw, self.total, self.is_part = draw, total, is_part
+        self.settings = _plain(settings)
 
     def __iter__(self) -> Iterator[Any]:
         return self._draw()
@@ -85,6 +98,7 @@ class Plan:
             lambda: itertools.islice(self._draw(), count),
             total=count if self.total is None else min(count, self.total),
             is_part=is_part,
+            settings=self.settings,
         )
 
     def __repr__(self) -> str:
@@ -160,6 +174,9 @@ class _TaskClient:
     def sampling(self) -> Any:
         return self._engine.ledger.sampling
 
+    def member(self, name: str) -> Client:
+        return self._engine.ledger.member(name)
+
     async def complete(self, request: Request) -> Completion:
         engine = self._engine
         try:
@@ -170,6 +187,7 @@ class _TaskClient:
                     request.sample + self._shift,
                     request.n,
                     request.schema,
+                    request.to,
                     engine.id,
                     engine.budget,
                 )
@@ -230,10 +248,14 @@ class _Engine:
                 "recipe": _name(self.make), "workbench": workbench.__version__, "code": self.code, "stopped": "unfinished",
                 "client": {"model": self.ledger.model, "endpoint": self.ledger.endpoint, "sampling": self.ledger.sampling.sent()},
                 "ledger": os.path.relpath(self.ledger.path, self.out), "shard_tasks": self.options.shard_tasks,
+                "settings": self.tasks.settings if isinstance(self.tasks, Plan) else {},
             }  # fmt: skip
+            self.info.setdefault("started", _begun(self.info["sessions"]))
             runs.write_json(self.out / "run.json", self.info)
             started = time.time()
-            with StopButton() as button, self._bar() as bar:
+            total = getattr(self.tasks, "total", None) or _length(self.tasks)
+            shown = progress_bar(_name(self.make), total, "tasks", is_wanted=self.options.progress)
+            with StopButton() as button, shown as bar:
                 self._wait(asyncio.run_coroutine_threadsafe(self._drive(), background_loop()), bar, button)
                 self._finish(started)
         if self._fatal is not None:
@@ -273,23 +295,6 @@ class _Engine:
             future.cancel()
         else:
             background_loop().call_soon_threadsafe(self._driver.cancel)
-
-    @contextlib.contextmanager
-    def _bar(self) -> Iterator[Any]:
-        in_notebook = "ipykernel" in sys.modules
-        if (
-            not self.options.progress
-            or os.environ.get("TQDM_DISABLE") == "1"
-            or not (in_notebook or sys.stderr.isatty())
-        ):
-            yield None
-            return
-        from tqdm.auto import tqdm
-
-        total = getattr(self.tasks, "total", None) or _length(self.tasks)
-        # In a narrow notebook only a bar of dynamic width keeps its text, on a line of its own.
-        with tqdm(total=total, desc=_name(self.make), unit=" tasks", leave=False, dynamic_ncols=True) as bar:
-            yield bar
 
     def _show(self, bar: Any) -> None:
         if bar is not None:
@@ -509,6 +514,29 @@ class _Engine:
             info["retries"][task_id] = info["retries"].get(task_id, 0) + 1
         runs.write_json(self.out / "run.json", info)
         return run(self.make, self.tasks, client=self._given, out=self.out, budget=self.budget, options=self.options)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the settings as JSON gives them back."""
+    try:
+        text = json.dumps(
+            dict(settings),
+            default=lambda value: value.tolist() if hasattr(value, "tolist") else asdict(value),
+            ensure_ascii=False,
+        )
+        text.encode()  # raises for half an emoji, which no file takes
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"a plan's settings must fit into JSON: {error}. Give text, numbers, lists, mappings or dataclasses."
+        ) from None
+    # A seed of 128 bits is text: readers of JSON round whole numbers that are so long.
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 19 else digits)
+
+
+def _begun(sessions: list[dict[str, Any]]) -> str:
+    """When the first session began, ISO 8601 in UTC: the one on record, where there is one, or now."""
+    begun = datetime.fromtimestamp(sessions[0]["started"], UTC) if sessions else datetime.now(UTC)
+    return begun.isoformat(timespec="milliseconds")
 
 
 def _checked(made: Any) -> list[Record | Failure]:

@@ -1,6 +1,6 @@
 """Run: what came out. Records, failures, verdicts, cost and timing, in one folder, printing itself.
 
-out/run.json                        what ran: recipe, client, code, sessions
+out/run.json                        what ran: recipe, settings of the plan, client, code, sessions
 out/shards/000000/QA.parquet        the records of a fixed number of tasks, in the plan's order
 out/shards/000000/Failure.parquet   their failures
 out/shards/000000/manifest.json     written last: a shard without it does not exist
@@ -43,7 +43,7 @@ class Run:
         self.info = read_info(self.folder)
         if self.info is None:
             raise RunError(f"{self.folder} is no run: it has no run.json. Check the path.")
-        self._shards = list(shards(self.folder, session=self.info["session"]))
+        self._shards = list(shards(self.folder, session=self.info.get("session")))  # the first runs named none
         self.manifests = [manifest for _, manifest in self._shards]
         self._ledger, self._retry = ledger, retry
 
@@ -250,7 +250,7 @@ class Run:
     @property
     def is_offline(self) -> bool:
         """True when the rule-based offline writer made these rows, and no model did."""
-        return self.info["client"]["model"].startswith("offline-rules@")
+        return "offline-rules@" in self.info["client"]["model"]  # also as a member of a pool
 
     def _repr_html_(self) -> str:
         spent = self.spent

@@ -6,7 +6,7 @@ from workbench.llm.client import Budget, Choice, Client, Completion, Price, Requ
 
 _LATER = {
     "Answer": "answers", "Ledger": "ledger", "Limits": "openai_api", "Local": "local", "Offline": "offline", "OpenAI": "openai_api",
-    "Scripted": "scripted", "ask": "answers",
+    "Pool": "pool", "Scripted": "scripted", "ask": "answers", "to": "pool",
 }  # fmt: skip
 __all__ = ["Budget", "Choice", "Client", "Completion", "Price", "Request", "Sampling", *_LATER]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,29 +48,51 @@ class Answer:
         )  # fmt: skip
 
 
-async def ask(client: Client, prompt: Prompt, values: Mapping[str, str], *, sample: int = 0) -> Answer | Failure:
-    """Return the parsed answer, or a Failure of reason "parse" that holds the raw text.
+Check = Callable[[Mapping[str, Any]], Failure | None]
 
-    An answer that cannot be read is sent back once, with what was wrong, where `prompt.repair` is true; the row then says
-    so in its provenance. Raises CallFailed when a request gets no usable answer."""
-    messages = prompt.render(**values)
-    # What the prompt file asks for (temperature 0 to check an answer, say) wins over the client's defaults.
-    sampling = _sampling(prompt.sampling_json, client.sampling.max_tokens is not None)
-    request = Request(messages, sampling, sample, schema=prompt.json_schema if prompt.format == "json" else None)
-    first = await client.complete(request)
-    parsed = prompt.parse(first.text)
+
+async def ask(
+    client: Client, prompt: Prompt, values: Mapping[str, str], *, sample: int = 0, check: Check | None = None
+) -> Answer | Failure:
+    """Return the parsed answer, or a Failure of reason "parse", or of `check`'s, that holds the raw text.
+
+    `check` says of parsed values what is wrong with them, such as a rating outside its scale. An answer that cannot be
+    read, or fails the check, is sent back once, with what was wrong, where `prompt.repair` is true; the row then says so
+    in its provenance. Raises CallFailed when a request gets no usable answer."""
+    asked = request(client, prompt, values, sample=sample)
+    first = await client.complete(asked)
+    parsed = _read(prompt, first.text, check)
     if not isinstance(parsed, Failure):
         return Answer(parsed, (first,), prompt)
     if not prompt.repair:
         return dataclasses.replace(parsed, requests=(first.key,))
-    again = prompt.repair_messages(messages, first.text, parsed.detail)
-    second = await client.complete(dataclasses.replace(request, messages=again))
-    repaired = prompt.parse(second.text)
+    again = prompt.repair_messages(asked.messages, first.text, parsed.detail)
+    second = await client.complete(dataclasses.replace(asked, messages=again))
+    repaired = _read(prompt, second.text, check)
     if isinstance(repaired, Failure):
         return dataclasses.replace(
             parsed, detail=f"{parsed.detail}; after one repair: {repaired.detail}", requests=(first.key, second.key)
         )
     return Answer(repaired, (first, second), prompt)
+
+
+def _read(prompt: Prompt, text: str, check: Check | None) -> dict[str, Any] | Failure:
+    values = prompt.parse(text)
+    if check is None or isinstance(values, Failure) or (wrong := check(values)) is None:
+        return values
+    return dataclasses.replace(wrong, detail=f"{prompt.ref}: {wrong.detail}", raw=text)
+
+
+def request(client: Client, prompt: Prompt, values: Mapping[str, str], *, sample: int = 0) -> Request:
+    """Return what `ask` sends first. Raises PromptError when the values are not the prompt's variables."""
+    schema = prompt.json_schema if prompt.format == "json" else None
+    return Request(prompt.render(**values), sampling_of(prompt, client), sample, schema=schema)
+
+
+def sampling_of(prompt: Prompt, client: Client) -> Sampling:
+    """Return the parameters that a prompt is asked with: what its file asks for (temperature 0 to check an answer, say)
+    wins over the client's defaults."""
+    return _sampling(prompt.sampling_json, client.sampling.max_tokens is not None)
 
 
 @cache

@@ -72,13 +72,15 @@ def _over(first: Sampling, second: Sampling) -> Sampling:
 class Request:
     """One thing to ask. `sample` numbers independent draws of the same question, so that each has a ledger key of its own.
 
-    `n` asks for several choices at once. `run` and `budget` travel along and are no part of what is asked."""
+    `n` asks for several choices at once. `to` names a member of a Pool. `run` and `budget` travel along and are no part of
+    what is asked."""
 
     messages: Messages
     sampling: Sampling = Sampling()
     sample: int = 0
     n: int = 1
     schema: Mapping[str, Any] | None = None
+    to: str = ""
     run: str = field(default="", compare=False)
     budget: "Budget | None" = field(default=None, compare=False)
 
@@ -129,6 +131,8 @@ def what_is_sent(client: Client, request: Request) -> dict[str, Any]:
     """Return everything that decides the answer: endpoint, model, messages, parameters, sample number.
 
     The ledger keys by this, so what is not in here must not be sent."""
+    if request.to:
+        client = member(client, request.to)
     sampling = request.sampling.over(client.sampling)
     sent = {
         "endpoint": client.endpoint,
@@ -142,6 +146,13 @@ def what_is_sent(client: Client, request: Request) -> dict[str, Any]:
     if request.schema is not None and sampling.json_schema:
         sent["schema"] = request.schema
     return sent
+
+
+def member(client: Any, name: str) -> Client:
+    """Return the member of a pool, also behind a ledger. Raises ClientError when there is none of that name."""
+    if (find := getattr(client, "member", None)) is None:
+        raise ClientError(f"{client!r} is no pool, and a request is for its member {name!r}. Give llm.Pool(...).")
+    return find(name)
 
 
 def request_key(client: Client, request: Request) -> str:

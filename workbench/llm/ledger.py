@@ -23,7 +23,17 @@ from typing import Any
 import orjson
 
 from workbench.errors import CallFailed, LedgerError
-from workbench.llm.client import Choice, Client, Completion, Request, Sampling, key_of, text_hash, what_is_sent
+from workbench.llm.client import (
+    Choice,
+    Client,
+    Completion,
+    Request,
+    Sampling,
+    key_of,
+    member,
+    text_hash,
+    what_is_sent,
+)
 
 _APPLICATION_ID = 0x5D_57_4C_31  # "SDW ledger 1", in SQLite's header, so that a foreign file is known as one
 _VERSION = 1
@@ -46,6 +56,8 @@ _ANSWER = "choices, model, endpoint, sampling, prompt_tokens, completion_tokens,
 _PUT_CALL = f"INSERT OR IGNORE INTO calls (key, run, {_ANSWER}, created, request) VALUES ({', '.join('?' * 13)})"
 _PUT_FAILURE = f"INSERT INTO failures VALUES ({', '.join('?' * 11)})"
 _PUT_ASK = "INSERT OR IGNORE INTO asks VALUES (?, ?)"
+# An answer without a price may have cost anything, tokens counted or not; a failure only where something was generated.
+_UNPRICED = {"calls": "cost IS NULL", "failures": "cost IS NULL AND completion_tokens IS NOT NULL"}
 _PUT_TEXT = "INSERT OR IGNORE INTO texts VALUES (?, ?)"
 
 
@@ -86,6 +98,10 @@ class Ledger:
     def sampling(self) -> Sampling:
         return self.client.sampling
 
+    def member(self, name: str) -> Client:
+        """Return the member of that name of the pool that is asked. Raises ClientError when it is none."""
+        return member(self.client, name)
+
     async def complete(self, request: Request) -> Completion:
         """Return the answer that is written down, or the client's, once it is. Raises what the client raises."""
         sent = what_is_sent(self.client, request)
@@ -118,7 +134,9 @@ class Ledger:
             )  # fmt: skip
         except CallFailed as error:
             error.key = key
-            if error.reason == "budget":  # never sent, so it has no entry; who waits for the same may have another budget
+            if (
+                error.reason == "budget"
+            ):  # never sent, so it has no entry; who waits for the same may have another budget
                 mine.cancel()
             else:
                 mine.set_exception(error)
@@ -248,30 +266,34 @@ class Ledger:
         `cost` in US dollars sums what is known; `unpriced` counts the answers whose cost is not. What another run had
         paid for before is not in it, so sums over runs do not count twice."""
         where, values = ("", ()) if run is None else (" WHERE run = ?", (run,))
-        sums = (
-            "count(*) AS requests, coalesce(sum(prompt_tokens), 0) AS prompt_tokens,"
-            " coalesce(sum(completion_tokens), 0) AS completion_tokens, coalesce(sum(cost), 0.0) AS cost, sum(cost IS NULL AND completion_tokens IS NOT NULL) AS unpriced"
-        )
         total = {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "cost": 0.0, "unpriced": 0}
-        for table in ("calls", "failures"):
+        for table, is_unpriced in _UNPRICED.items():
+            sums = (
+                "count(*) AS requests, sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,"
+                f" sum(cost) AS cost, sum({is_unpriced}) AS unpriced"
+            )
             for row in self._rows(f"SELECT {sums} FROM {table}{where}", values):
                 total = {name: total[name] + (row[name] or 0) for name in total}
         return total
 
     def account(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Return tokens and cost of these requests, every failed try included; the cost is None where one is unknown."""
-        tokens, cost = 0, 0.0
+        """Return what these requests took, every failed try included: tokens, prompt_tokens, completion_tokens, cost.
+
+        The cost, US dollars, is None where one is unknown."""
+        prompt, completion, cost = 0, 0, 0.0
         for key in keys:
-            for table in ("calls", "failures"):
-                for row in self._rows(
-                    f"SELECT prompt_tokens, completion_tokens, cost FROM {table} WHERE key = ?", (key,)
-                ):
-                    tokens += (row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0)
-                    if row["cost"] is not None:
-                        cost += row["cost"]
-                    elif row["completion_tokens"] is not None:
-                        cost = math.nan
-        return {"tokens": tokens, "cost": None if math.isnan(cost) else cost}
+            for table, is_unpriced in _UNPRICED.items():
+                columns = f"prompt_tokens, completion_tokens, cost, {is_unpriced} AS is_unpriced"
+                for row in self._rows(f"SELECT {columns} FROM {table} WHERE key = ?", (key,)):
+                    prompt, completion = (
+                        prompt + (row["prompt_tokens"] or 0),
+                        completion + (row["completion_tokens"] or 0),
+                    )
+                    cost = math.nan if row["is_unpriced"] else cost + (row["cost"] or 0.0)
+        return {
+            "tokens": prompt + completion, "prompt_tokens": prompt, "completion_tokens": completion,
+            "cost": None if math.isnan(cost) else cost,
+        }  # fmt: skip
 
     def __len__(self) -> int:
         return next(self._rows("SELECT count(*) AS n FROM calls"))["n"]

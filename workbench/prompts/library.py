@@ -3,7 +3,9 @@
 A prompt file is JSON whose message contents are lists of lines: it diffs line by line, and no editor that trims blanks
 can change a byte unseen, since a hash over all of it is checked on load. A released version never changes; an
 improvement is the next version. `{{name}}` stands for a variable; every other brace is an ordinary character, in the
-template as in the values, because values are put in once and never looked at again."""
+template as in the values, because values are put in once and never looked at again.
+
+What DSPy optimised is a prompt like any other (`programs.freeze` makes it), and is rendered and read without DSPy."""
 
 import dataclasses
 import json
@@ -17,15 +19,15 @@ from typing import Any
 
 import orjson
 
-from workbench.errors import PromptError
+from workbench.errors import PromptError, RecordError
+from workbench.prompts import reading
+from workbench.prompts.schemas import PLAIN
 from workbench.records import Failure, content_hash
 
 FOLDER = Path(__file__).parent / "files"
+MARKS = ("{{", "}}")  # around a variable's name
 
-_SLOT = re.compile(r"\{\{(\w+)\}\}")
-_HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 _NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)*")
-_TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list}
 _JSON_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array"}
 
 
@@ -34,9 +36,11 @@ class Prompt:
     """One version of a prompt: what is sent, and how the answer is read.
 
     `variables` maps each name to "data" (text from documents or people: put between tags of its own, so that the model
-    can tell it from instructions) or "plain" (put in as it is). `outputs` maps each field to "type: what it holds", in the
-    order asked for; `format` is "fields" (`[[ ## name ## ]]` headers, as DSPy's ChatAdapter) or "json". `made_by` says
-    how it came to be, `scores` what it scored where."""
+    can tell it from instructions), "plain" (put in as it is) or "json" (lists and objects, written as JSON). `outputs`
+    maps each field to "type: what it holds", in the order asked for; `format` is "fields" (`[[ ## name ## ]]` headers, as
+    DSPy's ChatAdapter) or "json", or "dspy-chat" or "dspy-json" of a frozen DSPy program. Types beyond text, numbers and
+    lists of texts, such as a list of objects, are JSON Schemas in `schemas`. `marks` stand around a variable's name in the messages, where `{{name}}` is
+    ordinary text. `made_by` says how it came to be, `scores` what it scored where."""
 
     name: str
     version: int
@@ -49,21 +53,38 @@ class Prompt:
     scores: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     repair: bool = True
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    marks: tuple[str, str] = MARKS
 
     def __post_init__(self):
         if not _NAME.fullmatch(self.name) or self.version < 1:
             raise PromptError(
                 f"{self.name!r} version {self.version} is no prompt name: use lower-case words and '/', and versions from 1."
             )
-        if self.format not in ("fields", "json"):
-            raise PromptError(f"{self.ref}: format {self.format!r} is not 'fields' or 'json'.")
-        if wrong := {kind for kind in self.variables.values()} - {"data", "plain"}:
-            raise PromptError(f"{self.ref}: a variable is 'data' or 'plain', not {wrong.pop()!r}.")
-        if wrong := [k for k, spec in self.outputs.items() if spec.partition(":")[0] not in _TYPES]:
+        if self.format not in reading.FORMATS:
             raise PromptError(
-                f"{self.ref}: output {wrong[0]!r} must start with one of {', '.join(_TYPES)}, then a colon."
+                f"{self.ref}: format {self.format!r} is not 'fields' or 'json' (nor 'dspy-chat' or 'dspy-json', which freezing a program gives)."
             )
-        used = {name for _, content in self.messages for name in _SLOT.findall(content)}
+        if wrong := set(self.variables.values()) - {"data", "plain", "json"}:
+            raise PromptError(
+                f"{self.ref}: a variable is 'data' or 'plain', not {wrong.pop()!r} (or 'json', for lists and objects)."
+            )
+        typed = self.outputs.keys() if self.is_json else set()
+        if wrong := self.schemas.keys() - (self.variables.keys() | self.outputs.keys() if self.is_program else typed):
+            raise PromptError(
+                f"{self.ref}: {min(wrong)!r} has a schema, which only outputs and variables of a frozen program have, and outputs in JSON."
+            )
+        known = PLAIN if self.is_program else reading.TYPES
+        kinds = {name: spec.partition(":")[0] for name, spec in self.outputs.items() if name not in self.schemas}
+        if not self.is_program:  # "list[Entry]" is read as a list
+            kinds |= {name: self.outputs[name].partition(":")[0].partition("[")[0] for name in self.schemas}
+        if wrong := [name for name, kind in kinds.items() if kind not in known]:
+            raise PromptError(
+                f"{self.ref}: output {wrong[0]!r} must start with one of {', '.join(known)}, then a colon."
+            )
+        if len(self.marks) != 2 or not all(self.marks):
+            raise PromptError(f"{self.ref}: marks are the two texts around a variable's name, got {self.marks!r}.")
+        used = {name for _, parts in self.parts for name in parts[1::2]}
         if used != set(self.variables):
             raise PromptError(
                 f"{self.ref}: the messages use {sorted(used)} and the header declares {sorted(self.variables)}; the two must agree."
@@ -90,6 +111,11 @@ class Prompt:
 
     def _header(self) -> dict[str, Any]:
         header = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        # Younger than the first released files, whose hashes do not know them.
+        if not self.schemas:
+            del header["schemas"]
+        if self.marks == MARKS:
+            del header["marks"]
         header["messages"] = [{"role": role, "content": content.split("\n")} for role, content in self.messages]
         # Order is part of what is sent, and a canonical hash sorts keys: keep it in lists.
         header["variables"] = [[k, v] for k, v in self.variables.items()]
@@ -97,24 +123,39 @@ class Prompt:
         return header
 
     @cached_property
-    def _parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Each message's content, split into literal text (even places) and variable names (odd places)."""
-        return tuple((role, tuple(_SLOT.split(content))) for role, content in self.messages)
+        slot = slots(self.marks)
+        return tuple((role, tuple(slot.split(content))) for role, content in self.messages)
 
     @cached_property
     def sampling_json(self) -> str:
         """The parameters that the prompt asks for, as JSON."""
         return json.dumps(dict(self.sampling), sort_keys=True)
 
+    @property
+    def is_program(self) -> bool:
+        """True when it was frozen from a DSPy program."""
+        return self.format.startswith("dspy-")
+
+    @property
+    def is_json(self) -> bool:
+        """True when the answer is one JSON object."""
+        return self.format in ("json", "dspy-json")
+
     @cached_property
     def _is_plain_text(self) -> bool:
         """True when no value of an answer comes out of JSON, where things stand that no text holds."""
-        return self.format == "fields" and all(spec.startswith("str") for spec in self.outputs.values())
+        return not self.is_json and all(spec.partition(":")[0] == "str" for spec in self.outputs.values())
 
-    def render(self, **values: str) -> tuple[dict[str, str], ...]:
+    @cached_property
+    def _schema_texts(self) -> dict[str, str]:
+        return {name: json.dumps(schema) for name, schema in self.schemas.items()}
+
+    def render(self, **values: Any) -> tuple[dict[str, str], ...]:
         """Return the messages to send, `({"role": ..., "content": ...}, ...)`.
 
-        Raises PromptError when a variable is missing, unknown or not a string."""
+        Raises PromptError when a variable is missing, unknown or not a string ("json": not JSON)."""
         if values.keys() != self.variables.keys():
             missing, unknown = self.variables.keys() - values.keys(), values.keys() - self.variables.keys()
             wrong = [
@@ -125,23 +166,36 @@ class Prompt:
             raise PromptError(f"{self.ref} takes {', '.join(self.variables) or 'no variables'}; {'; '.join(wrong)}.")
         shown = {}
         for name, value in values.items():
+            kind = self.variables[name]
+            if kind == "json":
+                shown[name] = self._as_json(name, value)
+                continue
             if not isinstance(value, str):
                 raise PromptError(
                     f"{self.ref}: {name} must be a string, got {type(value).__name__}. Turn it into text first."
                 )
-            shown[name] = _tagged(name, value) if self.variables[name] == "data" else value
+            shown[name] = tagged(name, value) if kind == "data" else value
         return tuple(
             {"role": role, "content": "".join(shown[part] if at % 2 else part for at, part in enumerate(parts))}
-            for role, parts in self._parts
+            for role, parts in self.parts
         )
+
+    def _as_json(self, name: str, value: Any) -> str:
+        """The value as DSPy's adapters write it: lists and objects as JSON, anything else as Python prints it."""
+        plain = lambda item: item.model_dump(mode="json")
+        try:
+            orjson.dumps(value, default=plain)  # refuses keys that are no text, and half an emoji
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=plain)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise PromptError(f"{self.ref}: {name} must be what JSON can hold: {error}.") from None
+        return text if text[0] in "[{" else str(value)
 
     def parse(self, text: str) -> dict[str, Any] | Failure:
         """Return the output fields of an answer, or a Failure (reason "parse") that holds the raw text.
 
         Every field must be there with its type; fields that were not asked for are dropped. Nothing is filled in."""
         try:
-            found = _read_fields(text) if self.format == "fields" else _read_json(text)
-            values = {name: _typed(name, spec, found) for name, spec in self.outputs.items()}
+            values = reading.values(text, self.format, self.outputs, self._schema_texts)
             if not self._is_plain_text:
                 json.dumps(
                     values, ensure_ascii=False, allow_nan=False
@@ -158,7 +212,7 @@ class Prompt:
             "one JSON object with exactly the keys "
             + ", ".join(f'"{name}"' for name in self.outputs)
             + ", and nothing before or after it"
-            if self.format == "json"
+            if self.is_json
             else "the headers "
             + ", ".join(f"[[ ## {name} ## ]]" for name in self.outputs)
             + ", each on a line of its own with its content below it, and [[ ## completed ## ]] at the end"
@@ -169,16 +223,21 @@ class Prompt:
     @cached_property
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of the answer, for servers that can hold a model to one."""
-        properties = {
-            name: {"type": _JSON_TYPES[spec.partition(":")[0]], "description": spec.partition(":")[2].strip()}
-            | ({"items": {"type": "string"}} if spec.startswith("list") else {})
-            for name, spec in self.outputs.items()
-        }
+        properties, definitions = {}, {}
+        for name, spec in self.outputs.items():
+            kind, _, about = spec.partition(":")
+            form = dict(self.schemas[name]) if name in self.schemas else {"type": _JSON_TYPES[kind]}
+            for title, inner in form.pop("$defs", {}).items():
+                if definitions.setdefault(title, inner) != inner:
+                    raise PromptError(f"{self.ref}: two types of its outputs are called {title}. Rename one.")
+            items = {"items": {"type": "string"}} if kind == "list" and name not in self.schemas else {}
+            properties[name] = {**form, "description": about.strip(), **items}
         return {
             "type": "object",
             "properties": properties,
             "required": list(self.outputs),
             "additionalProperties": False,
+            **({"$defs": definitions} if definitions else {}),
         }
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -192,7 +251,7 @@ class Prompt:
             written = orjson.dumps(
                 {**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATACLASS
             )
-        except TypeError as error:
+        except (RecordError, TypeError) as error:
             raise PromptError(
                 f"{self.ref} cannot be saved: {error}. Give made_by, scores and sampling plain JSON values."
             ) from None
@@ -215,7 +274,12 @@ class Prompt:
         return prompt_card(self)
 
 
-def _tagged(name: str, value: str) -> str:
+def slots(marks: tuple[str, str]) -> re.Pattern[str]:
+    """Return the pattern of a variable's place in a message, whose one group is the name."""
+    return re.compile(rf"{re.escape(marks[0])}(\w+){re.escape(marks[1])}")
+
+
+def tagged(name: str, value: str) -> str:
     """The value between tags that it cannot close: when it holds the tag, the tag gets a number that it does not hold."""
     tag, number = name, 1
     if "<" not in value:
@@ -225,59 +289,6 @@ def _tagged(name: str, value: str) -> str:
         number += 1
         tag = f"{name}_{number}"
     return f"<{tag}>\n{value}\n</{tag}>"
-
-
-def _read_fields(text: str) -> dict[str, str]:
-    """The blocks under `[[ ## name ## ]]` headers; the first of a name counts, as in DSPy's ChatAdapter."""
-    blocks: list[tuple[str | None, list[str]]] = [(None, [])]
-    for line in text.splitlines():
-        if header := _HEADER.match(line.strip()):
-            rest = line.strip()[header.end() :].strip()
-            blocks.append((header[1], [rest] if rest else []))
-        else:
-            blocks[-1][1].append(line)
-    found: dict[str, str] = {}
-    for name, lines in blocks[1:]:
-        found.setdefault(name, "\n".join(lines).strip())
-    if not found:
-        raise ValueError("no [[ ## field ## ]] header")
-    return found
-
-
-def _read_json(text: str) -> dict[str, Any]:
-    """The one JSON object in a text, alone, in a code fence, or between other words."""
-    start = text.find("{")
-    if start < 0:
-        raise ValueError("no JSON object")
-    try:
-        found, _ = _DECODER.raw_decode(text, start)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _typed(name: str, spec: str, found: Mapping[str, Any]) -> Any:
-    """The field's value in its type; text from a fields answer may spell a number or a boolean."""
-    if name not in found:
-        raise ValueError(f"field {name!r} is missing; found {', '.join(map(str, found)) or 'nothing'}")
-    kind, value = spec.partition(":")[0], found[name]
-    if isinstance(value, str) and kind != "str":
-        try:
-            value = _DECODER.decode(value.lower() if kind == "bool" else value)
-        except ValueError:
-            raise ValueError(f"field {name!r} should be {kind}, got {value[:80]!r}") from None
-    if not isinstance(value, _TYPES[kind]) or (kind in ("int", "float") and isinstance(value, bool)):
-        raise ValueError(f"field {name!r} should be {kind}, got {type(value).__name__}")
-    return float(value) if kind == "float" else value
 
 
 def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
@@ -305,6 +316,7 @@ def load(ref: str, *, folder: str | os.PathLike[str] = FOLDER) -> Prompt:
         claimed, messages = header.pop("sha256", None), header["messages"]
         header["messages"] = tuple((m["role"], "\n".join(m["content"])) for m in header["messages"])
         header["variables"], header["outputs"] = dict(header["variables"]), dict(header["outputs"])
+        header["marks"] = tuple(header.get("marks", MARKS))
         prompt = Prompt(**header)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PromptError(

@@ -3,15 +3,15 @@
 A persona adds variety, never knowledge: nothing it says may enter an answer."""
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from workbench import prompts
 from workbench.corpus import Chunk, Corpus
 from workbench.errors import InputError
 from workbench.llm import Client, ask
 from workbench.prompts import Prompt
-from workbench.records import Document, Failure, Persona
+from workbench.records import Document, Failure, Persona, content_hash
 from workbench.runner import Plan
 
 RELATIONS = ("reader", "practitioner", "critic", "writer")
@@ -41,7 +41,11 @@ def plan(documents: Sequence[Document] | Corpus, *, count: int, prompt: Prompt |
             sample, place = divmod(number, len(corpus))
             yield Task(corpus.chunks[order[place]], prompt, RELATIONS[(place + sample) % len(RELATIONS)], sample)
 
-    return Plan(draw, total=count)
+    settings = {
+        "recipe": "persona", "prompt": prompt.id, "seed": seed, "count": count, "passages": len(corpus),
+        "documents": content_hash(sorted({chunk.passage.span.document_id for chunk in corpus.chunks})),
+    }  # fmt: skip
+    return Plan(draw, total=count, settings=settings)
 
 
 async def make(task: Task, client: Client) -> Persona | Failure:
@@ -50,9 +54,17 @@ async def make(task: Task, client: Client) -> Persona | Failure:
     answer = await ask(client, task.prompt, values, sample=task.sample)
     if isinstance(answer, Failure):
         return answer
-    text = " ".join(answer["persona"].split())
-    if not text or text == "NONE":
-        return Failure("nothing_to_describe", "the model described nobody", raw=answer.raw)
+    person = read(answer.values, task.relation)
+    if isinstance(person, Failure):
+        return replace(person, raw=answer.raw)
     span = task.chunk.passage.span
     origin = answer.provenance("persona", seed_kinds=("document",), parents=(span.document_id,), source=span)
-    return Persona(text, task.relation, provenance=origin)
+    return replace(person, provenance=origin)
+
+
+def read(fields: Mapping[str, str], relation: str) -> Persona | Failure:
+    """Return the persona that an answer's fields describe, or why there is none: "nothing_to_describe"."""
+    text = " ".join(fields["persona"].split())
+    if not text or text == "NONE":
+        return Failure("nothing_to_describe", "the model described nobody")
+    return Persona(text, relation)

@@ -6,16 +6,16 @@ the passage that looks most like an answer and is none; the model that answers `
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workbench import prompts
-from workbench.corpus import Chunk, Corpus
+from workbench.corpus import Chunk, Corpus, locate
 from workbench.errors import InputError
 from workbench.llm import Client, ask
 from workbench.llm.answers import Answer
 from workbench.prompts import Prompt
-from workbench.records import QA, Document, Failure, Passage, Persona, Provenance, Span
+from workbench.records import QA, Document, Failure, Passage, Persona, Provenance, Span, content_hash
 from workbench.runner import Plan
 
 # The first word names the kind; the rest tells a model what is meant.
@@ -106,7 +106,11 @@ def plan(
                     check if is_control else None,
                 )
 
-    return Plan(draw, total=rounds * len(corpus))
+    settings = {
+        "recipe": "rag_qa", "prompt": prompt.id, "seed": seed, "per_chunk": per_chunk, "mix": mix, "personas": len(personas),
+        "passages": len(corpus), "documents": content_hash(sorted({chunk.passage.span.document_id for chunk in corpus.chunks})),
+    }  # fmt: skip
+    return Plan(draw, total=rounds * len(corpus), settings=settings)
 
 
 async def make(task: Task, client: Client) -> QA | Failure:
@@ -118,26 +122,31 @@ async def make(task: Task, client: Client) -> QA | Failure:
     answer = await ask(client, task.prompt, values, sample=task.sample)
     if isinstance(answer, Failure):
         return answer
-    question, stated = answer["question"].strip(), answer["answer"].strip()
-    if not question or not stated or "NONE" in (question, stated):
-        return Failure("nothing_to_ask", "the model found nothing to ask in this passage", raw=answer.raw)
-    place = locate(answer["evidence"], passage.text)
-    if place is not None and len(_WORD.findall(answer["evidence"])) < 2:
-        return Failure("evidence", f"one word proves nothing: {answer['evidence'].strip()!r}", raw=answer.raw)
-    if place is None:
-        return Failure("evidence", f"the evidence is not in the passage: {answer['evidence'][:200]!r}", raw=answer.raw)
-    quoted = passage.text[slice(*place)]
+    row = read(answer.values, passage)
+    if isinstance(row, Failure):
+        return replace(row, raw=answer.raw)
+    held = (row.evidence, row.answer)
     if task.is_control:
-        return await _control(task, question, (quoted, stated), answer, client)
-    negatives = (
-        hard_negatives(question, (quoted, stated), passage, task.corpus, task.negatives) if task.negatives else ()
+        return await _control(task, row.question, held, answer, client)
+    negatives = hard_negatives(row.question, held, passage, task.corpus, task.negatives) if task.negatives else ()
+    persona = task.persona.text if task.persona else None
+    return replace(
+        row, persona=persona, negatives=negatives, provenance=_provenance(task, answer, passage, "reformation")
     )
-    span = passage.span
-    return QA(
-        question, stated, quoted, passage, Span(span.document_id, span.start + place[0], span.start + place[1]),
-        persona=task.persona.text if task.persona else None, negatives=negatives,
-        provenance=_provenance(task, answer, passage, "reformation"),
-    )  # fmt: skip
+
+
+def read(fields: Mapping[str, str], passage: Passage) -> QA | Failure:
+    """Return the bare row that an answer's fields make of a passage, or why there is none: "nothing_to_ask", "evidence"."""
+    question, stated, evidence = (fields[name].strip() for name in ("question", "answer", "evidence"))
+    if not question or not stated or "NONE" in (question, stated):
+        return Failure("nothing_to_ask", "the model found nothing to ask in this passage")
+    place = locate(evidence, passage.text)
+    if place is not None and len(_WORD.findall(evidence)) < 2:
+        return Failure("evidence", f"one word proves nothing: {evidence!r}")
+    if place is None:
+        return Failure("evidence", f"the evidence is not in the passage: {evidence[:200]!r}")
+    span = Span(passage.span.document_id, *(passage.span.start + at for at in place))
+    return QA(question, stated, passage.text[slice(*place)], passage, span)
 
 
 async def _control(task: Task, question: str, held: tuple[str, str], answer: Answer, client: Client) -> QA | Failure:
@@ -170,44 +179,6 @@ def _provenance(task: Task, answer: Answer, passage: Passage, operation: str) ->
         "rag_qa", operation=operation, parents=tuple(parents), source=passage.span,
         seed_kinds=("document", "persona") if task.persona else ("document",),
     )  # fmt: skip
-
-
-def locate(evidence: str, text: str) -> tuple[int, int] | None:
-    """Return where a quotation stands in a text, (start, end): exactly, or with any run of white space for another; else
-    None. It begins and ends where words do. Quotation marks put around it by the model are taken off when it is not there
-    with them. Of several places the first counts."""
-    flat, at = "", None
-    for quoted in (evidence.strip(), evidence.strip().strip("\"'“”‘’«»`").strip()):
-        if not quoted:
-            continue
-        if (start := _find(quoted, text)) >= 0:
-            return start, start + len(quoted)
-        if at is None:
-            # Words with one blank between them, and the place of each character in the text.
-            pieces = [(match.start(), match[0]) for match in re.finditer(r"\S+", text)]
-            flat = " ".join(piece for _, piece in pieces)
-            at = [place + offset for place, piece in pieces for offset in range(len(piece) + 1)]
-        words = " ".join(quoted.split())
-        if (start := _find(words, flat)) >= 0:
-            return at[start], at[start + len(words) - 1] + 1
-    return None
-
-
-def _find(words: str, text: str) -> int:
-    """Where `words` stand in a text as whole words, -1 when they do not."""
-    start = text.find(words)
-    while start >= 0:
-        end = start + len(words)
-        if not _is_inside_a_word(text, start) and not _is_inside_a_word(text, end):
-            return start
-        start = text.find(words, start + 1)
-    return -1
-
-
-def _is_inside_a_word(text: str, place: int) -> bool:
-    """True when letters or digits stand on both sides; never in scripts that put no blanks between words (Thai, Chinese)."""
-    sides = text[max(0, place - 1) : place + 1]
-    return 0 < place < len(text) and sides.isalnum() and max(sides) < "\u0e00"
 
 
 def hard_negatives(
