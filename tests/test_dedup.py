@@ -21,9 +21,11 @@ from workbench.records import (
     Persona,
     Preference,
     Provenance,
+    Rating,
     Span,
     Step,
     Trace,
+    Vote,
     kept,
 )
 
@@ -191,6 +193,8 @@ def test_each_kind_is_compared_by_what_makes_it_the_same():
     assert not dedup.exact([Instruction("Sum up.", "A text"), Instruction("Sum up.", "Another")]).failed
     assert not dedup.exact([Instruction("Sum up", "a text"), Instruction("Sum up a", "text")]).failed
     assert not dedup.exact([Preference("Hi", "yes", "no"), Preference("Hi", "yes", "never")]).failed
+    assert dedup.exact([Rating("a", "honesty", 4, "judge"), Rating("a", "honesty", 5, "judge")]).failed
+    assert not dedup.exact([Vote("a", "b", "tie", "one person"), Vote("a", "b", "tie", "another")]).failed
     calls = [(Step("user", f"{word}"),) for word in ("go", "Go!", "stop")]
     traces = [Trace("Drive", "[]", steps, provenance=Provenance("t", parents=(str(steps),))) for steps in calls]
     assert [v.passed for v in dedup.exact(traces)] == [True, False, True]

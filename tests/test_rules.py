@@ -9,7 +9,20 @@ import pytest
 from workbench import prompts
 from workbench.errors import InputError, RecordError
 from workbench.quality import Limits, Verdicts, rules
-from workbench.records import QA, Document, Instruction, Label, Passage, Persona, Preference, Provenance, Span, Verdict
+from workbench.records import (
+    QA,
+    Document,
+    Instruction,
+    Label,
+    Passage,
+    Persona,
+    Preference,
+    Provenance,
+    Rating,
+    Span,
+    Verdict,
+    Vote,
+)
 
 HOSE = "A garden hose should be drained before the first frost, because water that freezes in it splits the rubber."
 ANSWER = "Because water that freezes in it splits the rubber."
@@ -399,3 +412,9 @@ def test_a_model_that_loops_is_caught_and_one_that_does_not_is_left_alone(shared
     fluent = json.loads((shared / "alpaca_eval" / "outputs" / "claude-2.json").read_text())
     assert len(rules.repetition(looping).failed) > 0.95 * len(looping)
     assert len(rules.repetition([Label(row["output"] or "-", "") for row in fluent]).failed) < 0.01 * len(fluent)
+
+
+@pytest.mark.parametrize("about", [Rating("a text", "honesty", 4.0), Vote("one", "other", "tie")])
+def test_what_is_about_texts_and_has_none_is_refused_in_words(about):
+    with pytest.raises(InputError, match=r"a (Rating|Vote) is about some. Check the records that it names"):
+        rules.check([about])

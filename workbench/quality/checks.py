@@ -153,8 +153,12 @@ def _example(verdict: Verdict) -> str:
 
 
 def judged(check: str, records: Sequence[Record], judge: Callable[[Record, str], Finding]) -> Verdicts:
-    """Return the verdict of `judge(record, kind name)` on each record, once per id. No records, no verdicts."""
+    """Return the verdict of `judge(record, kind name)` on each record, once per id. No records, no verdicts.
+
+    Raises InputError for ratings and votes, which are about texts and have none of their own."""
     kind = one_kind(records).__name__ if records else ""
+    if kind and kind not in TEXTS:
+        raise InputError(f"{check} reads texts, and a {kind} is about some. Check the records that it names.")
     return Verdicts(
         tuple(
             Verdict(record.id, check, not reason, score, reason, detail)

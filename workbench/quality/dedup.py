@@ -28,6 +28,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "Label": ("text",),
     "Trace": ("task", "steps"),
     "ImagePair": ("prompt", "chosen", "rejected"),
+    "Rating": ("subject", "dimension", "rater"),
+    "Vote": ("first", "second", "rater"),
 }
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufe0e\ufe0f\ufeff]")
