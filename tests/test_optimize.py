@@ -80,16 +80,19 @@ def test_a_search_returns_a_new_frozen_version_that_says_how_it_came_to_be(metho
 
 
 @pytest.mark.parametrize("adapter", ["chat", "json"])
-def test_what_is_frozen_is_asked_by_the_very_bytes_that_dspy_sent(adapter, split, ledger, tmp_path):
-    """So that the ledger knows the answers to all of dev, and no client is needed to score it."""
+def test_what_is_frozen_is_asked_by_the_very_bytes_that_dspy_sent(adapter, split, tmp_path):
+    """So that the ledger knows the answers to all of dev, and no client is needed to score it; also where the client asks
+    the server to hold the model to a schema."""
+    client = llm.Offline("fair", sampling=llm.Sampling(json_schema=True))
+    ledger = llm.Ledger(client, tmp_path / "ledger.sqlite")
     method = optimize.Bootstrap(demonstrations=2, candidates=1, min_score=0.5)
     settings = optimize.Settings(adapter=adapter, progress=False)
     asked = []
 
     class Noted(optimize.Desk):
-        def complete(self, ledger, sampling, request):
+        def complete(self, ledger, form, request):
             asked.append(request)
-            return super().complete(ledger, sampling, request)
+            return super().complete(ledger, form, request)
 
     original, optimize.Desk = optimize.Desk, Noted
     try:

@@ -132,7 +132,8 @@ def _readable(value: Any) -> str:
 
 def prompt_card(prompt: Any) -> str:
     """One prompt: what goes in, what comes out, and its messages as they are."""
-    made = ", ".join(f"{name}: {value}" for name, value in prompt.made_by.items())
+    # The program, of which it can be thawed, holds all its demonstrations once more.
+    made = ", ".join(f"{name}: {value}" for name, value in prompt.made_by.items() if name != "program")
     body = facts(
         {"takes": ", ".join(prompt.variables), "gives": ", ".join(prompt.outputs), "as": prompt.format, "made by": made}
     )

@@ -85,7 +85,7 @@ def _read(prompt: Prompt, text: str, check: Check | None) -> dict[str, Any] | Fa
 
 def request(client: Client, prompt: Prompt, values: Mapping[str, str], *, sample: int = 0) -> Request:
     """Return what `ask` sends first. Raises PromptError when the values are not the prompt's variables."""
-    schema = prompt.json_schema if prompt.format == "json" else None
+    schema = prompt.json_schema if prompt.is_json else None
     return Request(prompt.render(**values), sampling_of(prompt, client), sample, schema=schema)
 
 

@@ -5,6 +5,7 @@ DSPy scores 0 whatever raises, outages included. So the desk remembers the first
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -18,9 +19,11 @@ from typing import Any
 from workbench._background import StopButton, background_loop, close_unused, using
 from workbench.errors import CallFailed, require
 from workbench.llm import Budget, Ledger, Request, Sampling
+from workbench.llm.answers import sampling_of
 from workbench.prompts import programs
 from workbench.prompts._asking import OF_THE_MODEL
 from workbench.prompts.examples import Example, Examples
+from workbench.prompts.library import Prompt
 from workbench.runner import Stopped
 
 
@@ -37,23 +40,25 @@ class Desk:
     """What one search asks, by whom, for how much, and how its candidates did on dev."""
 
     def __init__(
-        self, task: programs.Task, examples: Examples, *, writer: tuple[Ledger, Sampling], proposer: Ledger,
-        budget: Budget | None, run: str,
-    ):  # fmt: skip
-        self.ledger = writer[0]
+        self, shape: Prompt, examples: Examples, *, writer: Ledger, proposer: Ledger, budget: Budget | None, run: str
+    ):
+        self.ledger = writer
         self.keys: dict[str, None] = {}  # of the ledger, in the order first asked
         self.models: dict[str, None] = {}  # as answered
         self.candidates: list[Candidate] = []
         self.broken: BaseException | None = None
-        self._task, self._examples, self._budget, self._run = task, examples, budget, run
+        self._task, self._examples, self._budget, self._run = programs.Task.of(shape), examples, budget, run
         self._by_inputs: dict[str, Example] = {}
         self._under_way: set[Future[Any]] = set()
         self._lock, self._rollout = threading.Lock(), threading.local()
-        self._clients = {id(ledger.client): ledger.client for ledger in (writer[0], proposer)}
-        self.writer = self._model(*writer)
+        self._clients = {id(ledger.client): ledger.client for ledger in (writer, proposer)}
+        # As the frozen prompt will be asked: the same parameters, and the same schema where it has one.
+        schema = shape.json_schema if shape.is_json else None
+        self.writer = self._model(writer, Request((), sampling_of(shape, writer), schema=schema))
         # A proposal must not be the same each time, and is longer than an answer, by which a writer's own limit is set.
-        has_limit = proposer is not writer[0] and proposer.sampling.max_tokens is not None
-        self.proposer = self._model(proposer, Sampling(max_tokens=None if has_limit else 4000, temperature=1.0))
+        has_limit = proposer is not writer and proposer.sampling.max_tokens is not None
+        wanted = Sampling(max_tokens=None if has_limit else 4000, temperature=1.0)
+        self.proposer = self._model(proposer, Request((), wanted))
 
     # --- what DSPy is given ---
 
@@ -80,7 +85,7 @@ class Desk:
         dspy = require("dspy", extra="prompts")
         return dspy.Prediction(score=scored.value, feedback=scored.feedback or "Nothing to mend.")
 
-    def _model(self, ledger: Ledger, sampling: Sampling) -> Any:
+    def _model(self, ledger: Ledger, form: Request) -> Any:
         """A dspy.LM that asks our client; its name is neutral, so that DSPy takes it for no model that it treats specially."""
         dspy, rollout = require("dspy", extra="prompts"), self._rollout
 
@@ -90,18 +95,27 @@ class Desk:
                 rollout.number = options.get("rollout_id", self.kwargs.get("rollout_id"))
                 return super().__call__(*args, **options)
 
-        return LM("workbench/client", engine=_Engine(self, ledger, sampling), cache=False, num_retries=0)
+        return LM("workbench/client", engine=_Engine(self, ledger, form), cache=False, num_retries=0)
 
     # --- asking ---
 
-    def complete(self, ledger: Ledger, sampling: Sampling, request: Any) -> Any:
-        """Answer DSPy's request, in whatever thread it comes. Raises CallFailed; after an outage, the same error again."""
+    def complete(self, ledger: Ledger, form: Request, request: Any) -> Any:
+        """Answer DSPy's request in the form of ours, in whatever thread it comes.
+
+        Raises CallFailed; after an outage, the same error again."""
         if self.broken is not None:
             raise self.broken
         wanted = request.config
         own = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, stop=tuple(wanted.stop or ()) or None)
         draw = getattr(self._rollout, "number", None) or 0
-        asked = Request(_messages(request), own.over(sampling), draw, run=self._run, budget=self._budget)
+        asked = dataclasses.replace(
+            form,
+            messages=_messages(request),
+            sampling=own.over(form.sampling),
+            sample=draw,
+            run=self._run,
+            budget=self._budget,
+        )
         future = asyncio.run_coroutine_threadsafe(ledger.complete(asked), background_loop())
         self._under_way.add(future)
         try:
@@ -215,11 +229,11 @@ class Desk:
 class _Engine:
     """DSPy's one-call contract for whoever answers: complete(Request) -> Response."""
 
-    def __init__(self, desk: Desk, ledger: Ledger, sampling: Sampling):
-        self._desk, self._ledger, self._sampling = desk, ledger, sampling
+    def __init__(self, desk: Desk, ledger: Ledger, form: Request):
+        self._desk, self._ledger, self._form = desk, ledger, form
 
     def complete(self, request: Any) -> Any:
-        return self._desk.complete(self._ledger, self._sampling, request)
+        return self._desk.complete(self._ledger, self._form, request)
 
     def __deepcopy__(self, memo: Any) -> "_Engine":
         return self  # DSPy copies programs; there is one desk

@@ -25,7 +25,6 @@ from workbench.errors import BudgetExhausted, InputError, RunError, WorkbenchErr
 from workbench.experiments import Experiment
 from workbench.intervals import Interval
 from workbench.llm import Budget, Client, Ledger
-from workbench.llm.answers import sampling_of
 from workbench.prompts import comparison, library, programs
 from workbench.prompts._desk import Candidate, Desk
 from workbench.prompts.comparison import Comparison, Scores
@@ -253,7 +252,7 @@ class _Work:
         self.prompts, self.folder = out / "prompts", out / "searches" / self.id
         self.folder.mkdir(parents=True, exist_ok=True)
         self.desk = Desk(
-            self.task, split.dev, writer=(self.ledger, sampling_of(base, self.ledger)), proposer=self.proposer,
+            self._frozen(programs.thaw(base), 1, {}, {}), split.dev, writer=self.ledger, proposer=self.proposer,
             budget=settings.budget, run=self.id,
         )  # fmt: skip
         self.started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
