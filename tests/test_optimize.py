@@ -203,7 +203,7 @@ def test_no_more_requests_are_sent_than_the_budget_has_and_more_budget_goes_on(m
         with pytest.raises(BudgetExhausted, match=r"This search takes up to .* requests") as error:
             optimize.search("rag/question@1", split, client=client, out=tmp_path, method=method, settings=short)
         assert "Raise the budget" in str(error.value)
-        assert server.count == 20 and not (tmp_path / "prompts").exists()
+        assert server.count == 20 and not prompts.names(folder=tmp_path / "prompts")
         [experiment] = experiments.find(tmp_path)
         assert experiment.status == "stopped" and "budget" in experiment.stopped.lower()
         enough = optimize.Settings(progress=False, budget=llm.Budget(requests=1000))
@@ -218,7 +218,7 @@ def test_a_server_that_goes_down_ends_the_search_and_scores_nothing(split, tmp_p
             optimize.search(
                 "rag/question@1", split, client=llm.OpenAI(server.url, "m"), out=tmp_path, method=method, settings=QUIET
             )
-    assert not (tmp_path / "prompts").exists()
+    assert not prompts.names(folder=tmp_path / "prompts")
 
 
 def test_the_stop_button_keeps_what_was_answered(split, tmp_path):

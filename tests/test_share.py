@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import itertools
 import json
 import os
 from dataclasses import replace
@@ -210,8 +211,8 @@ SEA = Preference("Human: é?\n\nAssistant:", "\n\nAssistant: 🜁", "\tNo", 3, 2
 def test_preference_is_texts_side_by_side_with_one_joint_that_belongs_to_the_completion(tmp_path):
     assert shown([SKY, SUN, SEA], "preference", tmp_path) == [
         {"prompt": "What colour is the sky?", "chosen": " It is blue.", "rejected": " It is green.", "score_chosen": 5, "score_rejected": 1.5},
-        {"prompt": "Go on: The sun is", "chosen": "\n\nin\nthe {sky}.", "rejected": "\n\n in the sea.", "score_chosen": 4, "score_rejected": 1},
-        {"prompt": "Human: é?\n\nAssistant:", "chosen": "\n\nAssistant: 🜁", "rejected": "\tNo", "score_chosen": 3, "score_rejected": 2},
+        {"prompt": "Go on: The sun is", "chosen": " \n\nin\nthe {sky}.", "rejected": " \n\n in the sea.", "score_chosen": 4, "score_rejected": 1},
+        {"prompt": "Human: é?\n\nAssistant:", "chosen": " \n\nAssistant: 🜁", "rejected": "\tNo", "score_chosen": 3, "score_rejected": 2},
     ]  # fmt: skip
 
 
@@ -246,7 +247,7 @@ def test_unpaired_has_each_text_once_with_its_label_and_no_prompt_twice_in_a_row
     )
     assert [line["label"] for line in lines] == [True, False] * count
     if count > 2:  # KTO takes the line before for a completion to another prompt
-        assert all(one["prompt"] != other["prompt"] for one, other in zip(lines, lines[1:], strict=False))
+        assert all(one["prompt"] != other["prompt"] for one, other in itertools.pairwise(lines))
 
 
 @settings(
@@ -382,7 +383,8 @@ def test_a_parquet_file_that_was_cut_off_is_refused(tmp_path):
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(
-        InputError, match=r"'xml' is no export format; there are chat, alpaca, rag, triplets, preference, .*, csv, parquet"
+        InputError,
+        match=r"'xml' is no export format; there are chat, alpaca, rag, triplets, preference, .*, csv, parquet",
     ):
         share.export([ROW], tmp_path, formats=["chat", "xml"])
     assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,23 @@
 """The store: documents in, one schema a kind, whole files or none, and SQL that reads tables and nothing else."""
 
+import csv
 import errno
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests import tasks
+from tests import kinds, tasks
 from tests.conftest import ROOT
 from tests.test_records import Page
 from workbench import runner, store
@@ -289,7 +296,7 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_the_old_file_and_no_other(tmp
         os.symlink("/dev/full", name)
         return os.open(os.devnull, os.O_RDONLY), name
 
-    monkeypatch.setattr(store.tempfile, "mkstemp", on_the_full_device)
+    monkeypatch.setattr(tempfile, "mkstemp", on_the_full_device)
     with pytest.raises(
         StoreError, match=rf"cannot write {path}: .*(?i:no space left on device).*Free some space and run again"
     ):
@@ -464,7 +471,7 @@ def test_sql_reads_and_writes_no_file_and_no_address(sql, tmp_path):
 def test_sql_sees_no_variable_of_python():
     secret = pa.table({"a": [1]})
     assert secret.num_rows == 1
-    for name in ("secret", "value", "tables", "shown"):
+    for name in ("secret", "value", "tables", "shown", "found", "database", "relation", "parameters"):
         with pytest.raises(StoreError, match=f"{name} does not exist"):
             store.query(f"SELECT * FROM {name}", t=secret)
 
@@ -498,6 +505,258 @@ def test_columns_of_one_name_are_kept_apart():
     assert found.columns == ["label", "label_1", "label_1_1", "label_2"]
     assert found.to_pylist() == [{"label": "x", "label_1": "y", "label_1_1": "y", "label_2": "x"}]
     assert repr(found).splitlines()[2].split() == ["x", "y", "y", "x"]
+
+
+# --- a run's tables
+
+
+def marked(folder, count=40):
+    """A run of several kinds, with a verdict on each of its preferences."""
+    run = kinds.run(folder, count)
+    preferences = [record for record in run.records if isinstance(record, Preference)]
+    return run.mark(
+        [Verdict(record.id, "gap", record.score_chosen - record.score_rejected > 0.3) for record in preferences]
+    )
+
+
+def test_a_run_brings_a_table_for_each_kind_it_holds_and_its_failures_and_verdicts(tmp_path):
+    run = marked(tmp_path)
+    assert [*run.tables()] == ["instruction", "preference", "image_pair", "failure", "verdict"]
+    for name in ("Instruction", "Preference", "ImagePair", "Failure"):
+        table = {"ImagePair": "image_pair"}.get(name, name.lower())
+        found = store.query(f"SELECT * FROM {table}", run=run)
+        assert found.columns == store.schema({**KINDS, "Failure": Failure}[name]).names
+        assert (
+            found.to_pylist()
+            == [to_row(row) for row in (*run.records, *run.failures) if type(row).__name__ == name]
+            != []
+        )
+    wide = "SELECT id FROM preference WHERE score_chosen - score_rejected > $gap"
+    assert store.query(wide, {"gap": 0.3}, run=run)["id"] == [
+        record.id for record in run.kept() if isinstance(record, Preference)
+    ]
+    joined = store.query(
+        'SELECT p.id FROM preference p JOIN verdict v ON v.record_id = p.id WHERE v."check" = ? AND NOT v.passed',
+        ["gap"],
+        run=run,
+    )
+    assert len(joined) == sum(not verdict.passed for verdict in run.verdicts) > 0
+
+
+def test_the_names_that_sql_is_shown_with_are_those_that_it_takes():
+    names = ["id", "check", "inner", "Select", "value", "first", "a b", 'a "b"', "é", "1st", ""]
+    table = pa.table({name or "empty": [at] for at, name in enumerate(names)})
+    shown = store.described({"t": table})
+    assert shown.startswith('t(id, "check", "inner", "Select", value, first, "a b", "a ""b""", é, "1st", ')
+    assert store.query(f"SELECT {shown[2:-1]} FROM t", t=table).to_pylist() == table.to_pylist()
+    words = pa.table(
+        {name: [name] for name in store.query("SELECT DISTINCT keyword_name FROM duckdb_keywords()")["keyword_name"]}
+    )
+    shown = store.described({"t": words})
+    assert words.num_columns > 400 > 150 > shown.count('"') / 2 > 50
+    assert store.query(f"SELECT {shown[2:-1]} FROM t", t=words).to_pylist() == words.to_pylist()
+
+
+def test_a_run_that_nothing_was_marked_in_has_an_empty_table_of_verdicts_and_one_with_no_loss_of_failures(tmp_path):
+    run = runner.run(tasks.make, tasks.tasks(3), client=Scripted(tasks.echo), out=tmp_path)
+    kept = "SELECT count(*) AS n FROM instruction WHERE id NOT IN (SELECT record_id FROM verdict WHERE NOT passed)"
+    assert store.query(kept, run=run)["n"] == [3]
+    assert store.query("SELECT * FROM failure", run=run).to_pylist() == []
+
+
+def test_two_runs_have_their_names_before_those_of_their_tables_and_a_given_table_goes_before_a_runs_own(tmp_path):
+    before, after = marked(tmp_path / "before", 20), marked(tmp_path / "after", 40)
+    sql = "SELECT count(*) AS n FROM after_preference LEFT JOIN before_preference USING (id) WHERE before_preference.id IS NULL"
+    assert store.query(sql, before=before, after=after)["n"] == [18]
+    assert store.query("SELECT label FROM preference", run=after, preference=[Label("a", "mine")])["label"] == ["mine"]
+    one = runner.run(tasks.make, tasks.tasks(3), client=Scripted(tasks.echo), out=tmp_path / "one")
+    assert store.query("SELECT count(*) AS n FROM a JOIN b_instruction USING (id)", a=one, b=one)["n"] == [3]
+    assert len(store.query("SELECT * FROM preference", **after.tables())) == 36
+    with pytest.raises(
+        StoreError, match=r"run does not exist(?s:.*)There are: instruction\(id, .*verdict\(record_id, \"check\","
+    ):
+        store.query("SELECT * FROM run", run=after)
+
+
+def test_a_runs_files_are_read_only_where_the_query_needs_them(tmp_path):
+    run = marked(tmp_path)
+    for path in tmp_path.glob("shards/*/Preference.parquet"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert len(store.query("SELECT * FROM instruction", run=run)) == 72
+    with pytest.raises(StoreError, match=r"Parquet magic bytes not found(?s:.*)There are: instruction"):
+        store.query("SELECT prompt FROM preference", run=run)
+    path.unlink()
+    with pytest.raises(StoreError, match=r"a file of this run is gone: .*Preference\.parquet\. Run again what made it"):
+        store.query("SELECT 1", run=run)
+
+
+def test_a_column_that_older_shards_do_not_have_is_null_there(tmp_path):
+    run = marked(tmp_path)
+    path = next(tmp_path.glob("shards/000001/Preference.parquet"))
+    pq.write_table(store.read_table(path).drop_columns(["score_rejected"]), path)
+    found = store.query("SELECT count(*) AS n, count(score_rejected) AS scored FROM preference", run=run)
+    assert found.to_pylist() == [{"n": 36, "scored": 27}]
+
+
+# --- numpy's values, large results, the stop button
+
+
+def test_numpys_numbers_and_vectors_are_parameters_like_pythons():
+    for value in (np.float32(0.5), np.float64(0.5), np.int64(3), np.bool_(True), np.str_("a")):
+        assert (
+            store.query("SELECT $v AS v", {"v": value})["v"]
+            == store.query("SELECT ? AS v", [value])["v"]
+            == [value.item()]
+        )
+    vector = np.arange(3, dtype=np.float32)
+    assert store.query("SELECT $v::FLOAT[3] AS v", {"v": vector})["v"] == [[0.0, 1.0, 2.0]]
+    assert store.query("SELECT list_sum(?) AS v", [vector])["v"] == [3.0]
+
+
+def test_a_result_that_would_fill_the_memory_ends_in_words(monkeypatch):
+    monkeypatch.setattr(store.sql, "MOST_BYTES", 2**20)
+    everything = "SELECT a.range AS a, b.range AS b FROM range(1000000) a, range(1000000) b"
+    with pytest.raises(StoreError, match=r"gives more than 0\.000977 GB of rows\. Add a LIMIT"):
+        store.query(everything)
+    assert len(store.query(f"{everything} LIMIT 20000")) == 20_000
+
+
+def test_an_error_that_comes_after_the_first_rows_is_said_like_any_other():
+    late = "SELECT range, CASE WHEN range = 900000 THEN error('too late') END AS x FROM range(1000000)"
+    with pytest.raises(StoreError, match=r"too late\nThere are: no tables"):
+        store.query(late)
+
+
+def test_a_query_hears_the_stop_button_while_it_computes():
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        store.query("SELECT sum(sqrt(a.range + b.range)) AS n FROM range(10000000) a, range(10000000) b")
+    assert time.monotonic() - started < 20  # it would take weeks
+    assert store.query("SELECT 1 AS a")["a"] == [1]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.3])
+def test_a_query_in_another_thread_is_stopped_by_its_event(seconds):
+    stop = threading.Event()
+    threading.Timer(seconds, stop.set).start()
+    with pytest.raises(StoreError, match=r"the query was stopped\."):
+        store.sql.answer(
+            "SELECT sum(sqrt(a.range)) AS n FROM range(10000000) a, range(10000000) b", None, {}, stop=stop
+        )
+
+
+# --- vectors
+
+
+def unit(rows, size, seed=0):
+    array = np.random.default_rng(seed).standard_normal((rows, size))
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+def test_the_nearest_are_those_that_numpy_finds_by_brute_force_in_the_same_order():
+    array, wanted = unit(3_000, 64), unit(5, 64, seed=1)
+    for vector in wanted:
+        cosines = array @ vector
+        best = np.argsort(-cosines)[:20]
+        found = store.nearest(store.vectors([f"r{at}" for at in range(3_000)], array), vector * 7, count=20)
+        assert found.columns == ["id", "similarity"] and found["id"] == [f"r{at}" for at in best]
+        assert found["similarity"] == pytest.approx(cosines[best], abs=1e-6)
+        sql = "SELECT id, array_cosine_similarity(vector, $query::FLOAT[64]) AS s FROM v ORDER BY s DESC LIMIT 20"
+        assert store.query(sql, {"query": vector}, v=array)["id"] == best.tolist()  # of a bare array: the places
+
+
+def test_other_columns_stay_and_ties_are_in_the_order_of_their_ids_and_zeros_come_last(tmp_path):
+    array = np.array([[0, 0], [1, 0], [-1, 0], [2, 0], [0, 3]], dtype=np.float32)
+    table = store.vectors(["e", "d", "c", "b", "a"], array).append_column("similarity", [["x"] * 5])
+    table = table.append_column("text", [["zero", "one", "minus", "two", "up"]])
+    found = store.nearest(table, [1, 0], count=9)
+    assert found.to_pylist() == [
+        {"id": "b", "text": "two", "similarity": 1.0}, {"id": "d", "text": "one", "similarity": 1.0},
+        {"id": "a", "text": "up", "similarity": 0.0}, {"id": "c", "text": "minus", "similarity": -1.0},
+        {"id": "e", "text": "zero", "similarity": None},
+    ]  # fmt: skip
+    for count in range(6):
+        assert store.nearest(table, [1, 0], count=count).to_pylist() == found.to_pylist()[:count]
+    # Other tools keep vectors as lists of any length, and as float64.
+    lists = table.set_column(1, "vector", pa.array(array.tolist(), pa.list_(pa.float64())))
+    assert store.nearest(lists, [1, 0], count=9).to_pylist() == found.to_pylist()
+    assert store.nearest(store.export(table, tmp_path / "v.parquet"), [1, 0], count=9).to_pylist() == found.to_pylist()
+
+
+def test_vectors_keep_their_numbers_and_are_not_copied_where_they_are_float32():
+    array = unit(10, 4).astype(np.float32)
+    column = store.vectors(range(10), array).column("vector")
+    assert column.type == pa.list_(pa.float32(), 4) and np.array_equal(np.array(column.to_pylist(), np.float32), array)
+    assert column.chunk(0).values.buffers()[1].address == array.ctypes.data
+    backwards = array[::-1, ::2]
+    assert np.array_equal(np.array(store.vectors(range(10), backwards)["vector"].to_pylist(), np.float32), backwards)
+
+
+@pytest.mark.parametrize(
+    ("ids", "array", "said"),
+    [
+        ([1, 2], np.ones((3, 4)), r"2 ids and an array of shape \(3, 4\): give \(n, d\)"), ([1, 2], np.ones(2), r"of shape \(2,\)"),
+        ([1], np.ones((1, 0)), r"of shape \(1, 0\)"), (["a", "b"], np.array([[1, 2], [np.nan, 1]]), "the vector of 'b' holds a number that is not finite"),
+    ],
+)  # fmt: skip
+def test_what_are_no_vectors_is_refused(ids, array, said):
+    with pytest.raises(StoreError, match=said):
+        store.vectors(ids, array)
+
+
+def test_nearest_refuses_what_has_no_direction_or_another_length():
+    array = unit(5, 3)
+    for vector in ([0, 0, 0], [np.nan, 1, 1], array):
+        with pytest.raises(StoreError, match="nothing is near to a vector of shape"):
+            store.nearest(array, vector)
+    with pytest.raises(StoreError, match=r"(?i)cannot cast array of size 3 to array of size 2"):
+        store.nearest(array, [1, 2])
+    with pytest.raises(
+        StoreError, match=r"the table has no column 'vector'; it has id, text.*store\.vectors\(ids, array\)"
+    ):
+        store.nearest([Label("a", "x")], [1, 2])
+
+
+# --- export
+
+
+def test_an_export_to_parquet_gives_back_the_same_rows_and_one_to_csv_the_same_values(tmp_path):
+    sql = "SELECT * FROM (VALUES ('a \"b\"\n,c', 1, 0.5, true, [1, 2], {'x': 'é', 'y': NULL}), ('', NULL, NULL, false, [], NULL), (NULL, 2, 1, NULL, NULL, NULL)) t(text, n, f, b, list, deep)"
+    rows = store.query(sql)
+    assert (
+        store.query("SELECT * FROM t", t=store.export(rows, tmp_path / "in" / "rows.parquet")).to_pylist()
+        == rows.to_pylist()
+    )
+    path = store.export(rows, tmp_path / "rows.csv")
+    with path.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [row["text"] for row in found] == ['a "b"\n,c', "", ""] and [row["n"] for row in found] == ["1", "", "2"]
+    assert [row["f"] for row in found] == ["0.5", "", "1.0"] and [row["b"] for row in found] == ["true", "false", ""]
+    assert json.loads(found[0]["list"]) == [1, 2] and json.loads(found[0]["deep"]) == {"x": "é", "y": None}
+    assert path.read_text().splitlines()[-2:] == ['"",,,false,"[]",', ",2,1.0,,,"]  # no text is not the empty text
+    assert (
+        store.export(SCORED, tmp_path / "records.parquet").exists()
+        and store.read(tmp_path / "records.parquet") == SCORED
+    )
+
+
+def test_an_export_to_another_format_or_of_an_odd_type_is_refused_and_leaves_no_file(tmp_path):
+    for name in ("rows.xlsx", "rows", "parquet"):
+        with pytest.raises(StoreError, match=r"is neither \.parquet nor \.csv"):
+            store.export(SCORED, tmp_path / name)
+    everything = store.query("SELECT * FROM test_all_types()").arrow
+    refused = []
+    for suffix in (".csv", ".parquet"):
+        for column in everything.column_names:
+            path = tmp_path / f"{column}{suffix}"
+            try:
+                assert store.export(everything.select([column]), path) == path and path.exists()
+            except StoreError as error:
+                assert "Give that column another type in SQL: column::VARCHAR" in str(error) and not path.exists()
+                refused.append(path.name)
+    assert {"interval.csv", "interval.parquet"} <= {*refused} and len(refused) < 15
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 # --- rows

@@ -84,6 +84,23 @@ class Run:
             else store.schema(store._TABLES[kind]).empty_table()
         )
 
+    def tables(self) -> dict[str, Any]:
+        """Return an Arrow dataset for each kind of record there is, by its name in SQL (qa, image_pair), and `failure` and
+        `verdict`, which may be empty. Rows are read from the files when somebody asks for them."""
+        from pyarrow import dataset
+
+        files = {
+            name: [folder / f"{name}.parquet" for folder, manifest in self._shards if manifest["rows"].get(name)]
+            for name in (*KINDS, "Failure")
+        }
+        files["Verdict"] = sorted((self.folder / "verdicts").glob("*.parquet"))
+        in_sql = lambda name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        opened = lambda name: dataset.dataset(files[name], schema=store.schema(store._TABLES[name]), format="parquet")
+        try:
+            return {in_sql(name): opened(name) for name in files if files[name] or name not in KINDS}
+        except OSError as error:
+            raise StoreError(f"a file of this run is gone: {error}. Run again what made it.") from None
+
     def mark(self, *checks: Iterable[Verdict], job: str = "") -> "Run":
         """Keep the verdicts of these checks in the folder, in place of the same checks' older ones, and return the run.
 

@@ -7,8 +7,11 @@
     csv        one column a field, nested fields as JSON
     parquet    the record's own schema
 
-sentence-transformers takes every column as an input, so a triplets file has no room for ids: its records lie beside it in
-`<name>.records.parquet`. The other formats carry the whole record in a column named `record`."""
+and of preferences `preference`, `preference_chat`, `unpaired` and `reward`, JSON Lines for TRL (see workbench.trl_forms).
+
+sentence-transformers takes every column as an input, and TRL's loader the type of every column from the first rows, so
+files for these two hold nothing else: the records lie beside them in `<file>.records.parquet`. The other formats carry the
+whole record in a column named `record`."""
 
 import csv
 import io
@@ -20,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from workbench import store
+from workbench import store, trl_forms
 from workbench.errors import InputError, RecordError
 from workbench.records import KINDS, QA, Instruction, Preference, Record, field_types, from_row, one_kind, to_row
 
@@ -30,10 +33,15 @@ _SUFFIX = {
     "alpaca": ".alpaca.jsonl",
     "rag": ".rag.jsonl",
     "triplets": ".triplets.jsonl",
+    "preference": ".preference.jsonl",
+    "preference_chat": ".preference_chat.jsonl",
+    "unpaired": ".unpaired.jsonl",
+    "reward": ".reward.jsonl",
     "csv": ".csv",
     "parquet": ".parquet",
 }
 FORMATS = tuple(_SUFFIX)
+Line = dict[str, Any]
 
 
 def export(
@@ -41,30 +49,31 @@ def export(
 ) -> dict[str, Path]:
     """Write records of one kind in each format that suits the kind, and return the files by format.
 
-    Raises InputError for an unknown format, or when a format named alone cannot hold this kind."""
+    Raises InputError for an unknown format, when a format named alone cannot hold this kind, and for a preference that no
+    trainer should learn from (a text is empty, both are the same), before anything is written."""
     formats = tuple(formats)
     if unknown := [each for each in formats if each not in _SUFFIX]:
         raise InputError(f"{unknown[0]!r} is no export format; there are {', '.join(FORMATS)}.")
     kind = one_kind(records)
     name = name or kind.__name__.lower()
+    suits = [each for each in FORMATS if each in ("csv", "parquet") or (each, kind) in _LINES | _BESIDE]
+    if len(formats) == 1 and formats[0] not in suits:
+        raise InputError(f"the format {formats[0]!r} has no place for {kind.__name__} records. Use {', '.join(suits)}.")
+    formats = tuple(each for each in formats if each in suits)
+    beside = {each: _BESIDE[each, kind](records) for each in formats if (each, kind) in _BESIDE}
     written: dict[str, Path] = {}
     for each in formats:
-        path = Path(folder) / f"{name}{_SUFFIX[each]}"
+        path = written[each] = Path(folder) / f"{name}{_SUFFIX[each]}"
         if each == "parquet":
             store.write(records, path)
         elif each == "csv":
             _write_csv(records, kind, path)
-        elif (line_of := _LINES.get((each, kind))) is not None:
-            _write_lines(records, line_of, path, with_record=each != "triplets")
-            if each == "triplets":
-                store.write(records, path.with_suffix(".records.parquet"))
-        elif len(formats) == 1:
-            raise InputError(
-                f"the format {each!r} has no place for {kind.__name__} records. Use {', '.join(f for f in FORMATS if f in ('csv', 'parquet') or (f, kind) in _LINES)}."
-            )
+        elif each in beside:
+            _write_lines(beside[each], path)
+            store.write(records, path.with_suffix(".records.parquet"))
         else:
-            continue
-        written[each] = path
+            line_of = _LINES[each, kind]
+            _write_lines(({**line_of(row), "record": {"kind": kind.__name__, **to_row(row)}} for row in records), path)
     return written
 
 
@@ -73,8 +82,9 @@ def load(path: str | os.PathLike[str]) -> list[Record]:
 
     Raises InputError for a file of no known format, RecordError, with the line, for a row that was edited or cut off."""
     path = Path(path)
-    if path.name.endswith(".triplets.jsonl"):
-        return _read_triplets(path)
+    for (each, _), lines_of in _BESIDE.items():
+        if path.name.endswith(_SUFFIX[each]):
+            return _read_beside(path, lines_of)
     if path.suffix == ".parquet":
         return store.read(path)
     if path.suffix == ".csv":
@@ -91,73 +101,70 @@ def _qa_prompt(row: QA) -> str:
     return f"{row.passage.text}\n\nQuestion: {row.question}"
 
 
-def _qa_chat(row: QA) -> list[dict[str, Any]]:
+def _qa_chat(row: QA) -> Line:
+    return _chat(_qa_prompt(row), row.answer if row.is_answerable else UNANSWERABLE)
+
+
+def _instruction_chat(row: Instruction) -> Line:
+    return _chat(f"{row.instruction}\n\n{row.input}" if row.input else row.instruction, row.output)
+
+
+def _preference_chat(row: Preference) -> Line:
+    return _chat(row.prompt, row.chosen)
+
+
+def _chat(asked: str, answered: str | None) -> Line:
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    return {"messages": turns[:1] if answered is None else turns}
+
+
+def _qa_alpaca(row: QA) -> Line:
     answer = row.answer if row.is_answerable else UNANSWERABLE
-    return [{"messages": [{"role": "user", "content": _qa_prompt(row)}, {"role": "assistant", "content": answer}]}]
+    return {"instruction": row.question, "input": row.passage.text, "output": answer}
 
 
-def _instruction_chat(row: Instruction) -> list[dict[str, Any]]:
-    asked = f"{row.instruction}\n\n{row.input}" if row.input else row.instruction
-    answered = [] if row.output is None else [{"role": "assistant", "content": row.output}]
-    return [{"messages": [{"role": "user", "content": asked}, *answered]}]
+def _instruction_alpaca(row: Instruction) -> Line:
+    return {"instruction": row.instruction, "input": row.input, "output": row.output}
 
 
-def _qa_alpaca(row: QA) -> list[dict[str, Any]]:
-    return [
-        {
-            "instruction": row.question,
-            "input": row.passage.text,
-            "output": row.answer if row.is_answerable else UNANSWERABLE,
-        }
-    ]
-
-
-def _instruction_alpaca(row: Instruction) -> list[dict[str, Any]]:
-    return [{"instruction": row.instruction, "input": row.input, "output": row.output}]
-
-
-def _qa_rag(row: QA) -> list[dict[str, Any]]:
+def _qa_rag(row: QA) -> Line:
     span = row.evidence_span
-    return [
-        {
-            "query": row.question, "passage": row.passage.text, "answer": row.answer, "evidence": row.evidence,
-            "evidence_start": span.start if span else None, "evidence_end": span.end if span else None,
-            "document_id": row.passage.span.document_id, "is_answerable": row.is_answerable,
-            "negatives": [negative.text for negative in row.negatives],
-        }
-    ]  # fmt: skip
+    return {
+        "query": row.question, "passage": row.passage.text, "answer": row.answer, "evidence": row.evidence,
+        "evidence_start": span.start if span else None, "evidence_end": span.end if span else None,
+        "document_id": row.passage.span.document_id, "is_answerable": row.is_answerable,
+        "negatives": [negative.text for negative in row.negatives],
+    }  # fmt: skip
 
 
-def _qa_triplets(row: QA) -> list[dict[str, Any]]:
-    if not row.is_answerable:
-        return []  # its passage is no positive
+def _triplets(rows: Sequence[QA]) -> list[Line]:
     return [
-        {"anchor": row.question, "positive": row.passage.text, "negative": negative.text} for negative in row.negatives
+        {"anchor": row.question, "positive": row.passage.text, "negative": negative.text}
+        for row in rows
+        if row.is_answerable  # the passage of another is no positive
+        for negative in row.negatives
     ]
 
 
-def _preference_chat(row: Preference) -> list[dict[str, Any]]:
-    return [{"messages": [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.chosen}]}]
-
-
-_LINES: dict[tuple[str, type], Callable[[Any], list[dict[str, Any]]]] = {
+# Formats whose line holds its record, and those whose records lie beside the file.
+_LINES: dict[tuple[str, type], Callable[[Any], Line]] = {
     ("chat", QA): _qa_chat, ("chat", Instruction): _instruction_chat, ("chat", Preference): _preference_chat,
-    ("alpaca", QA): _qa_alpaca, ("alpaca", Instruction): _instruction_alpaca,
-    ("rag", QA): _qa_rag, ("triplets", QA): _qa_triplets,
+    ("alpaca", QA): _qa_alpaca, ("alpaca", Instruction): _instruction_alpaca, ("rag", QA): _qa_rag,
+}  # fmt: skip
+_BESIDE: dict[tuple[str, type], Callable[[Sequence[Any]], list[Line]]] = {
+    ("triplets", QA): _triplets, ("preference", Preference): trl_forms.preference,
+    ("preference_chat", Preference): trl_forms.preference_chat,
+    ("unpaired", Preference): trl_forms.unpaired, ("reward", Preference): trl_forms.reward,
 }  # fmt: skip
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _write_lines(
-    records: Sequence[Record], line_of: Callable[[Any], list[dict[str, Any]]], path: Path, *, with_record: bool
-) -> None:
+def _write_lines(lines: Iterable[Line], path: Path) -> None:
     with store.atomically(path) as temporary, temporary.open("wb") as file:
-        for record in records:
-            extra = {"record": {"kind": type(record).__name__, **to_row(record)}} if with_record else {}
-            for line in line_of(record):
-                file.write(orjson.dumps({**line, **extra}) + b"\n")
+        for line in lines:
+            file.write(orjson.dumps(line) + b"\n")
 
 
 def _read_lines(path: Path) -> list[Record]:
@@ -169,7 +176,7 @@ def _read_lines(path: Path) -> list[Record]:
             shown = orjson.loads(line)
             row = shown.pop("record")
             record = from_row(KINDS[row.pop("kind")], row)
-            if not any(shown in line_of(record) for (_, kind), line_of in _LINES.items() if kind is type(record)):
+            if not any(shown == line_of(record) for (_, kind), line_of in _LINES.items() if kind is type(record)):
                 raise RecordError(
                     "the line says something else than its record. Make a changed text a new record, and export again."
                 )
@@ -183,9 +190,9 @@ def _read_lines(path: Path) -> list[Record]:
     return records
 
 
-def _read_triplets(path: Path) -> list[Record]:
+def _read_beside(path: Path, lines_of: Callable[[Sequence[Any]], list[Line]]) -> list[Record]:
     records = store.read(path.with_suffix(".records.parquet"))
-    wanted = [orjson.dumps(line) for record in records for line in _qa_triplets(record)]
+    wanted = map(orjson.dumps, lines_of(records))
     for number, (line, want) in enumerate(itertools.zip_longest(_bytes(path).splitlines(), wanted), 1):
         if line != want:
             raise RecordError(

@@ -12,13 +12,14 @@ model, and bad ones do harm. How an instruction is worded changes nothing but th
 import hashlib
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.errors import CallFailed, ClientError
 from workbench.llm.client import Choice, Completion, Price, Request, Sampling, metered
-from workbench.llm.offline_rules import personas, proposals, questions, values
+from workbench.llm.offline_rules import completions, judging, personas, proposals, questions, values
 from workbench.llm.offline_rules.request import Asked, Demonstration, Output, read
 from workbench.llm.offline_rules.skill import SKILLS, Skill, learned
 
@@ -107,13 +108,19 @@ _TASKS = (
     _Task({"question", "answer", "evidence"}, _NONE, questions.question, questions.question_faults),
     _Task({"quote", "answerable"}, _NONE, questions.answerable, questions.answerable_faults),
     _Task({"interest", "persona"}, _NONE, personas.persona, personas.persona_faults),
+    *(_Task(outputs, inputs, write, judging.faults) for outputs, inputs, write in judging.TASKS),
     *(_Task(outputs, inputs, write, None) for outputs, inputs, write in proposals.TASKS),
 )
+# Where no output is asked for, the message is an instruction to answer.
+_OPEN = _Task(_NONE, _NONE, completions.completion, lambda shown: {})
 _UNKNOWN = _Task(_NONE, _NONE, lambda *_: {}, lambda shown: {"broken": shown.outputs is None})
 
 
 def _task(asked: Asked) -> _Task:
     given = asked.given.data.keys() | asked.given.plain.keys()
+    given |= {re.sub(r"_\d+$", "", name) for name in given}  # a tag that its value holds has a number
+    if not asked.outputs:
+        return _OPEN
     fits = lambda task: task.outputs <= asked.outputs.keys() and task.inputs <= given
     return next((task for task in _TASKS if fits(task)), _UNKNOWN)
 

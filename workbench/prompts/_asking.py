@@ -16,6 +16,14 @@ from workbench.llm.client import Request
 
 # What a model does to one request, and so a property of the prompt; every other loss is an outage, and no score.
 OF_THE_MODEL = frozenset({"refusal", "length", "content_filter", "empty"})
+# Of one request (too long a prompt, an answer that is no text) where the server has answered another; else an outage.
+_OF_THE_REQUEST = frozenset({"rejected", "bad_response"})
+
+
+def is_of_the_model(error: CallFailed, *, has_answered: bool) -> bool:
+    """True when the loss is the prompt's own, and so scores 0; False for an outage, which scores nothing."""
+    return error.reason in OF_THE_MODEL or (has_answered and error.reason in _OF_THE_REQUEST and not error.fatal)
+
 
 _GRACE_SECONDS = 3.0  # for what is under way when the stop button is pressed
 _CANCEL_SECONDS = 30.0  # for writing down what finished
@@ -29,6 +37,7 @@ class Asking:
             raise InputError(f"concurrency must be 1 or more, got {concurrency}.")
         self.error: BaseException | None = None  # what ended it early
         self.is_stopped = False
+        self._has_answered = False
         self._client, self._requests, self._concurrency = client, requests, concurrency
         self._came: queue.SimpleQueue[tuple[int, Completion | CallFailed] | None] = queue.SimpleQueue()
         self._driver: asyncio.Task[None] | None = None
@@ -90,8 +99,9 @@ class Asking:
                 return
             try:
                 self._came.put((at, await self._client.complete(request)))
+                self._has_answered = True
             except CallFailed as error:
-                if error.reason in OF_THE_MODEL:
+                if is_of_the_model(error, has_answered=self._has_answered):
                     self._came.put((at, error))
                 else:
                     self.error = self.error or error

@@ -1,30 +1,38 @@
 """The desk between DSPy and our clients: every request of an optimiser goes through the ledger, is counted and budgeted.
 
 DSPy scores 0 whatever raises, outages included. So the desk remembers the first error that is no answer of the model's
-(a server that is down, a spent budget, the stop button), lets nothing else be asked, and raises it once DSPy is done."""
+(a server that is down, a spent budget, the stop button), ends the search by what DSPy does not catch, and raises it then."""
 
 import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
+import math
+import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from workbench._background import StopButton, background_loop, close_unused, using
-from workbench.errors import CallFailed, require
+from workbench.errors import CallFailed, RunError, require
 from workbench.llm import Budget, Ledger, Request, Sampling
 from workbench.llm.answers import sampling_of
 from workbench.prompts import programs
-from workbench.prompts._asking import OF_THE_MODEL
+from workbench.prompts._asking import is_of_the_model
 from workbench.prompts.examples import Example, Examples
 from workbench.prompts.library import Prompt
 from workbench.runner import Stopped
+
+_searching = threading.Lock()  # DSPy's logs and streams are the process's: one search at a time
+_GRACE_SECONDS = 3.0  # for what is under way when the stop button is pressed
+
+
+class _Over(BaseException):
+    """The search is over, because of `Desk.broken`: no Exception, which DSPy would count as a bad answer and go on."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,16 @@ class Desk:
         self, shape: Prompt, examples: Examples, *, writer: Ledger, proposer: Ledger, budget: Budget | None, run: str
     ):
         self.ledger = writer
-        self.keys: dict[str, None] = {}  # of the ledger, in the order first asked
+        self.keys: dict[str, Ledger] = {}  # of every answer that was needed, with the ledger that holds it
+        self.lost_proposals = 0  # that nobody could read or that never came; the first instruction stood in for them
         self.models: dict[str, None] = {}  # as answered
         self.candidates: list[Candidate] = []
         self.broken: BaseException | None = None
         self._task, self._examples, self._budget, self._run = programs.Task.of(shape), examples, budget, run
         self._by_inputs: dict[str, Example] = {}
         self._under_way: set[Future[Any]] = set()
-        self._lock, self._rollout = threading.Lock(), threading.local()
+        self._has_answered: set[int] = set()
+        self._rollout = threading.local()
         self._clients = {id(ledger.client): ledger.client for ledger in (writer, proposer)}
         # As the frozen prompt will be asked: the same parameters, and the same schema where it has one.
         schema = shape.json_schema if shape.is_json else None
@@ -58,7 +68,8 @@ class Desk:
         # A proposal must not be the same each time, and is longer than an answer, by which a writer's own limit is set.
         has_limit = proposer is not writer and proposer.sampling.max_tokens is not None
         wanted = Sampling(max_tokens=None if has_limit else 4000, temperature=1.0)
-        self.proposer = self._model(proposer, Request((), wanted))
+        self._proposes = Request((), wanted)
+        self.proposer = self._model(proposer, self._proposes)
 
     # --- what DSPy is given ---
 
@@ -74,12 +85,14 @@ class Desk:
 
     def metric(self, gold: Any, pred: Any, trace: Any = None, pred_name: Any = None, pred_trace: Any = None) -> Any:
         """Return our metric's value; to GEPA, which names the predictor, with its feedback."""
+        if self.broken is not None:
+            raise _Over
         try:
             example = self._by_inputs[_key({name: gold[name] for name in self._task.inputs})]
             scored = self._examples.scored(example, {name: _plain(pred[name]) for name in self._task.outputs})
         except BaseException as error:
             self.broken = self.broken or error  # a metric that fails is no score either
-            raise
+            raise _Over from error
         if pred_name is None:
             return scored.value
         dspy = require("dspy", extra="prompts")
@@ -102,83 +115,94 @@ class Desk:
     def complete(self, ledger: Ledger, form: Request, request: Any) -> Any:
         """Answer DSPy's request in the form of ours, in whatever thread it comes.
 
-        Raises CallFailed; after an outage, the same error again."""
+        Raises CallFailed for what the model did to this request, and what ends the search for everything else."""
         if self.broken is not None:
-            raise self.broken
+            raise _Over
         wanted = request.config
         own = Sampling(temperature=wanted.temperature, top_p=wanted.top_p, stop=tuple(wanted.stop or ()) or None)
         draw = getattr(self._rollout, "number", None) or 0
         asked = dataclasses.replace(
-            form,
-            messages=_messages(request),
-            sampling=own.over(form.sampling),
-            sample=draw,
-            run=self._run,
-            budget=self._budget,
-        )
+            form, messages=_messages(request), sampling=own.over(form.sampling), sample=draw, run=self._run, budget=self._budget
+        )  # fmt: skip
         future = asyncio.run_coroutine_threadsafe(ledger.complete(asked), background_loop())
         self._under_way.add(future)
         try:
             answer = future.result()
         except CallFailed as error:
-            if error.key:
-                self.keys.setdefault(error.key)
-            if error.reason not in OF_THE_MODEL:
+            if error.key and error.reason != "budget":
+                self.keys.setdefault(error.key, ledger)
+            if not is_of_the_model(error, has_answered=id(ledger) in self._has_answered):
                 self.broken = self.broken or error
-            raise
+                raise _Over from error
+            if form is not self._proposes:
+                raise
+            self.lost_proposals += 1
+            return _response(request, self._task.instruction)
         except BaseException as error:
             self.broken = self.broken or error
-            raise
+            raise _Over from error
         finally:
             self._under_way.discard(future)
-        with self._lock:
-            self.keys.setdefault(answer.key)
-            if ledger is self.ledger:
-                self.models.setdefault(answer.model)
-        lm15 = require("dspy.lm15", extra="prompts")
-        return lm15.Response(
-            id=None, model=request.model, message=lm15.Message.assistant([lm15.TextPart(answer.text)]), finish_reason="stop",
-            usage=lm15.Usage(input_tokens=answer.prompt_tokens or 0, output_tokens=answer.completion_tokens or 0),
-        )  # fmt: skip
+        self._has_answered.add(id(ledger))
+        self.keys.setdefault(answer.key, ledger)
+        if form is not self._proposes:
+            self.models.setdefault(answer.model)
+        return _response(request, answer.text, answer.prompt_tokens, answer.completion_tokens)
 
     # --- the search, in a thread of its own: the calling one shows progress and hears the stop button ---
 
-    def run(self, find: Callable[[], Any], *, adapter: str, threads: int, dev: int, tick: Callable[[], None]) -> Any:
-        """Return what `find` returns. Raises what ended the search, Stopped at the stop button."""
+    def run(
+        self, find: Callable[[], Any], *, adapter: str, threads: int, dev: Sequence[Any], tick: Callable[[], None]
+    ) -> Any:
+        """Return what `find` returns. Raises what ended the search, Stopped at the stop button.
+
+        Each press goes one step: let what is under way finish for 3 seconds, cancel it, leave. Raises RunError while another
+        search runs in this process."""
         made: dict[str, Any] = {}
 
         def work() -> None:
             try:
                 dspy = require("dspy", extra="prompts")
                 context = dspy.context(
-                    lm=self.writer, adapter=self._adapter(adapter), callbacks=[self._keeper(dev)], num_threads=threads
+                    lm=self.writer, adapter=self.adapter(adapter), callbacks=[self._keeper(dev)], num_threads=threads
                 )
-                with _quiet(), context:
+                with context:
                     made["program"] = find()
             except BaseException as error:
                 made["error"] = error
 
+        if not _searching.acquire(blocking=False):
+            raise RunError(
+                "another search runs in this process. Wait for it, or start this one in a process of its own."
+            )
         thread = threading.Thread(target=work, name="prompt search", daemon=True)
-        with StopButton() as button, self._connections():
-            thread.start()
-            while thread.is_alive():
-                thread.join(0.1)
-                if button.presses and self.broken is None:
-                    self.broken = Stopped(
-                        f"the search was stopped after {len(self.keys):,} requests; what was answered is in "
-                        f"{self.ledger.path.name}. Run the same call again to go on."
-                    )
-                if button.presses > 1:
-                    for future in tuple(self._under_way):
-                        future.cancel()
-                tick()
+        step, until = 0, math.inf
+        try:
+            with StopButton() as button, self._connections(), _quiet():
+                thread.start()
+                while thread.is_alive() and step < 3:
+                    thread.join(0.1)
+                    if button.presses > step or time.monotonic() > until:
+                        step += 1
+                        until = time.monotonic() + _GRACE_SECONDS
+                        self.broken = self.broken or self._stopped()
+                        for future in tuple(self._under_way) if step > 1 else ():
+                            future.cancel()
+                    tick()
+        finally:
+            _searching.release()
         if self.broken is not None:
-            raise self.broken
+            raise self.broken.with_traceback(None)
         if "error" in made:
             raise made["error"]
         return made["program"]
 
-    def _adapter(self, name: str) -> Any:
+    def _stopped(self) -> Stopped:
+        return Stopped(
+            f"the search was stopped after {len(self.keys):,} answers; they are in {self.ledger.path.name}. Run the same call again to go on."
+        )
+
+    def adapter(self, name: str) -> Any:
         """DSPy's adapter, which reads a proposal without its header whole: one such answer would end all of MIPROv2.
 
         An answer to the task itself is read as the frozen prompt will read it."""
@@ -189,8 +213,11 @@ class Desk:
             def parse(self, signature: Any, completion: str) -> dict[str, Any]:
                 try:
                     return super().parse(signature, completion)
-                except dspy.utils.exceptions.AdapterParseError:
+                except dspy.utils.exceptions.AdapterParseError as error:
                     if own & set(signature.output_fields):
+                        error.parsed_result = (
+                            None  # DSPy 3.4 trips over a part of an answer, and GEPA then never reads it
+                        )
                         raise
                     return dict.fromkeys(signature.output_fields, completion.strip())
 
@@ -207,17 +234,18 @@ class Desk:
             for client in self._clients.values():
                 asyncio.run_coroutine_threadsafe(close_unused(client), background_loop()).result()
 
-    def _keeper(self, dev: int) -> Any:
+    def _keeper(self, dev: Sequence[Any]) -> Any:
         """A DSPy callback that writes down each candidate that was tried on all of dev."""
         dspy, desk = require("dspy", extra="prompts"), self
-        sizes: dict[str, int] = {}
+        whole, under_way = {id(row) for row in dev}, set()
 
         class Keeper(dspy.utils.callback.BaseCallback):
             def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-                sizes[call_id] = len(inputs.get("devset") or instance.devset)
+                if {id(row) for row in inputs.get("devset") or instance.devset} == whole:
+                    under_way.add(call_id)
 
             def on_evaluate_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
-                if sizes.pop(call_id, 0) == dev and outputs is not None and desk.broken is None:
+                if call_id in under_way and outputs is not None and desk.broken is None:
                     scores = [getattr(score, "score", score) for _, _, score in outputs.results]
                     score = sum(scores) / len(scores)
                     best = max([score, *(candidate.best for candidate in desk.candidates[-1:])])
@@ -259,6 +287,28 @@ def _plain(value: Any) -> Any:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+def _response(request: Any, text: str, prompt_tokens: int | None = 0, completion_tokens: int | None = 0) -> Any:
+    """A text as DSPy's Response."""
+    lm15 = require("dspy.lm15", extra="prompts")
+    return lm15.Response(
+        id=None, model=request.model, message=lm15.Message.assistant([lm15.TextPart(text)]), finish_reason="stop",
+        usage=lm15.Usage(input_tokens=prompt_tokens or 0, output_tokens=completion_tokens or 0),
+    )  # fmt: skip
+
+
+class _Mute:
+    """A stream that drops what threads of the search write; those that were there before write as ever."""
+
+    def __init__(self, stream: Any):
+        self._stream, self._before = stream, set(threading.enumerate())
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text) if threading.current_thread() in self._before else len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what optimisers print, log, warn and draw: each answer that cannot be read would be a screen of text."""
@@ -267,9 +317,9 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
-        with Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            with contextlib.redirect_stdout(_Mute(sys.stdout)), contextlib.redirect_stderr(_Mute(sys.stderr)):
                 yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

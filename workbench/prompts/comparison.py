@@ -26,8 +26,10 @@ from workbench.prompts import library
 from workbench.prompts._asking import Asking
 from workbench.prompts.examples import Example, Examples
 from workbench.prompts.library import FOLDER, Prompt
+from workbench.prompts.programs import inputs
+from workbench.prompts.tasks import Task, program_of
 from workbench.quality.metrics import Scored
-from workbench.records import Failure, Record
+from workbench.records import Failure, Record, content_hash
 from workbench.runner import Stopped
 
 OFFLINE = "offline rules, no model"
@@ -119,6 +121,7 @@ def score(
         for example in examples
     ]
     keys = tuple(request_key(client, request) for request in requests)
+    metric = examples.metric.asked_by(prompt)
     models: dict[int, str] = {}
     outcomes: dict[int, Record | Failure] = {}
     scored: dict[int, Scored] = {}
@@ -134,7 +137,7 @@ def score(
             if isinstance(fields, Failure):
                 fields = dataclasses.replace(fields, requests=(keys[at],))
             outcomes[at] = _outcome(prompt, examples, examples[at], fields)
-            scored[at] = examples.metric(outcomes[at])
+            scored[at] = metric(outcomes[at])
             total += scored[at].value
             if bar is not None:
                 bar.set_postfix_str(f"mean {total / len(scored):.3f}", refresh=False)
@@ -151,6 +154,31 @@ def score(
         prompt, examples, tuple(outcomes[at] for at in in_order), tuple(scored[at] for at in in_order),
         tuple(dict.fromkeys(models[at] for at in sorted(models))), keys,
     )  # fmt: skip
+
+
+def seen_in(prompt: Prompt, examples: Examples) -> str:
+    """Return what a prompt has of these examples, as a sentence: it was searched for on their documents, or shows one of
+    them as a demonstration. Empty when it never saw them."""
+    data = prompt.made_by.get("data", {})
+    learnt = {group for part in ("train", "dev") for group in data.get(part, {}).get("documents", ())}
+    if met := {each.group for each in examples if group_hash(each.group) in learnt}:
+        return f"{prompt.ref} was searched for on {len(met):,} of the documents that these examples are of."
+    if prompt.is_program:
+        demonstrations = program_of(prompt)["demos"]
+        names = tuple(prompt.variables)
+        shown = {content_hash([demo.get(name) for name in names]) for demo in demonstrations}
+        task = Task.of(prompt)
+        found = [
+            each for each in examples if content_hash([inputs(task, each.values)[name] for name in names]) in shown
+        ]
+        if found:
+            return f"{prompt.ref} shows {len(found):,} of these examples as a demonstration."
+    return ""
+
+
+def group_hash(group: str) -> str:
+    """Return what a prompt's header says of a group of examples: a name may be a person's."""
+    return content_hash(group)[:12]
 
 
 def _check_fit(prompt: Prompt, examples: Examples) -> None:
@@ -222,27 +250,27 @@ class Pair:
     @property
     def verdict(self) -> str:
         """ "better", "worse" or "cannot tell"."""
-        return _verdict(self.difference)
+        return _verdict(self.difference, len(set(self.baseline.groups)))
 
     @property
     def sentence(self) -> str:
         """What can be said of the two, in one sentence, and in a second one what to doubt it for."""
         first, second, found = self.baseline.prompt.ref, self.other.prompt.ref, self.difference
         count, groups = _count(self.baseline.examples), len(set(self.baseline.groups))
-        if found.excludes_zero:
+        if self.verdict == "cannot tell":
+            size, low, high = _numbers(found.value, found.low, found.high, sign="+")
+            said = f"Cannot tell whether {second} scores more or less than {first}: {size} ({low} to {high}, {count})"
+            if groups < intervals.FEW:
+                said += f". Of fewer than {intervals.FEW} documents no interval can be trusted: add documents."
+            elif self.needed:
+                many = float(f"{self.needed:.2g}")
+                said += f"; about {many:,.0f} examples would be needed to see a difference of this size."
+            else:
+                said += "."
+        else:
             ends = sorted((abs(found.low), abs(found.high)))
             size, low, high = _numbers(abs(found.value), *ends)
             said = f"{second} scores {size} {'more' if found.value > 0 else 'less'} than {first} ({low} to {high}, {count})."
-        else:
-            size, low, high = _numbers(found.value, found.low, found.high, sign="+")
-            said = f"Cannot tell whether {second} scores more or less than {first}: {size} ({low} to {high}, {count})"
-            said += (
-                f"; about {float(f'{self.needed:.2g}'):,.0f} examples would be needed to see a difference of this size."
-                if self.needed
-                else "."
-            )
-        if groups < intervals.FEW:
-            said += " The interval of so few documents is too narrow: take it as a hint, and add documents."
         return said + (f" Answered by the {OFFLINE}." if self.baseline.is_offline or self.other.is_offline else "")
 
     @cached_property
@@ -258,7 +286,7 @@ class Pair:
 def between(baseline: Scores, other: Scores, *, level: float = 0.95) -> Pair:
     """Return the pair of two prompts' scores. Raises InputError when they are of other examples or by another metric."""
     a, b = baseline.examples, other.examples
-    if a.sha256 != b.sha256 or a.metric.content_id != b.metric.content_id:
+    if a.sha256 != b.sha256 or a.scoring != b.scoring:
         raise InputError(
             f"{baseline.prompt.ref} was scored on {a!r} by {a.metric.name}, {other.prompt.ref} on {b!r} by {b.metric.name}. Score both on the same examples by the same metric."
         )
@@ -304,7 +332,7 @@ class Comparison:
                 "prompt": pair.other.prompt.ref, "baseline": pair.baseline.prompt.ref, "part": part,
                 "baseline_value": sum(pair.baseline.of(part)) / found.n, "value": sum(pair.other.of(part)) / found.n,
                 "difference": found.value, "low": found.low, "high": found.high,
-                "n": found.n, "groups": len(set(pair.baseline.groups)), "verdict": _verdict(found),
+                "n": found.n, "groups": len(set(pair.baseline.groups)), "verdict": _verdict(found, len(set(pair.baseline.groups))),
             }
             for pair in self.pairs for part, found in pair.differences.items()
         ]  # fmt: skip
@@ -454,8 +482,10 @@ def compare(
     loaded = [each if isinstance(each, Prompt) else library.load(each, folder=folder) for each in prompts]
     for each in loaded:
         _check_fit(each, examples)
-        if loaded.count(each) > 1:
-            raise PromptError(f"{each.ref} is compared with itself. Name each version once.")
+        if [other.ref for other in loaded].count(each.ref) > 1:
+            raise PromptError(f"{each.ref} is there twice. Name each version once; save one of two drafts as the next.")
+        if known := seen_in(each, examples):
+            raise InputError(f"{known} Compare on examples that it never saw, such as the held-out part of its split.")
     if len({example.group for example in examples}) < 2:
         raise InputError(
             f"{examples!r} are of one document, and no interval can be given for others. Make examples from several documents."
@@ -468,8 +498,10 @@ def compare(
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _verdict(found: Interval) -> str:
-    return "cannot tell" if not found.excludes_zero else "better" if found.value > 0 else "worse"
+def _verdict(found: Interval, groups: int) -> str:
+    if groups < intervals.FEW or not found.excludes_zero:
+        return "cannot tell"  # of few groups the interval is too narrow: it would decide one null in five
+    return "better" if found.value > 0 else "worse"
 
 
 def _count(examples: Examples) -> str:

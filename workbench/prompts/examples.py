@@ -17,6 +17,7 @@ from numbers import Real
 from typing import Any
 
 from workbench import _html
+from workbench._code import code_fingerprint
 from workbench.corpus import Corpus
 from workbench.errors import InputError
 from workbench.prompts import library
@@ -93,6 +94,11 @@ class Examples(Sequence[Example]):
         """24 hex digits over values, groups and outputs, in order."""
         return content_hash([[row.values, row.group, row.outputs] for row in self.rows])
 
+    @cached_property
+    def scoring(self) -> str:
+        """The hash of how an answer is read and scored: metric, weights, and the code of both."""
+        return content_hash([self.metric.content_id, code_fingerprint(self.read)])
+
     def outcome(self, example: Example, fields: Mapping[str, Any] | Failure) -> Record | Failure:
         """Return the record that an answer's fields make of an example, or why there is none; a failure stays one."""
         return fields if isinstance(fields, Failure) else self.read(example, fields)
@@ -145,7 +151,8 @@ class Examples(Sequence[Example]):
 
 @dataclass(frozen=True, repr=False)
 class Split:
-    """Examples to learn from, to choose by, and to report on; no group is in two. Raises InputError otherwise."""
+    """Examples to learn from, to choose by, and to report on: no group and no input is in two, and all are read and scored
+    alike. Raises InputError otherwise."""
 
     train: Examples
     dev: Examples
@@ -153,9 +160,17 @@ class Split:
 
     def __post_init__(self):
         home: dict[str, str] = {}
+        asked: dict[str, str] = {}
         for name, part in zip(("train", "dev", "held_out"), self, strict=True):
             if not part:
                 raise InputError(f"{name} is empty. Give more examples, or another share.")
+            if part.scoring != self.train.scoring:
+                raise InputError(f"{name} is read or scored otherwise than train. Make all three by Examples.split().")
+            if same := [row for row in part if asked.setdefault(content_hash(row.values), name) != name]:
+                where = asked[content_hash(same[0].values)]
+                raise InputError(
+                    f"{len(same):,} inputs of {name} are in {where} too. Leave them out of one of the two."
+                )
             if shared := [row.group for row in part if home.setdefault(row.group, name) != name]:
                 raise InputError(
                     f"group {shared[0]} is in {home[shared[0]]} and in {name}: what was learnt there would be tested here. "

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,9 +39,10 @@ class Prompt:
     `variables` maps each name to "data" (text from documents or people: put between tags of its own, so that the model
     can tell it from instructions), "plain" (put in as it is) or "json" (lists and objects, written as JSON). `outputs`
     maps each field to "type: what it holds", in the order asked for; `format` is "fields" (`[[ ## name ## ]]` headers, as
-    DSPy's ChatAdapter) or "json", or "dspy-chat" or "dspy-json" of a frozen DSPy program. Types beyond text, numbers and
-    lists of texts, such as a list of objects, are JSON Schemas in `schemas`. `marks` stand around a variable's name in the messages, where `{{name}}` is
-    ordinary text. `made_by` says how it came to be, `scores` what it scored where."""
+    DSPy's ChatAdapter), "json", "text" where the one output is the whole answer, or "dspy-chat" or "dspy-json" of a frozen
+    DSPy program. Types beyond text, numbers and lists of texts, such as a list of objects, are JSON Schemas in `schemas`.
+    `marks` stand around a variable's name in the messages, where `{{name}}` is ordinary text. `made_by` says how it
+    came to be, `scores` what it scored where."""
 
     name: str
     version: int
@@ -63,7 +65,11 @@ class Prompt:
             )
         if self.format not in reading.FORMATS:
             raise PromptError(
-                f"{self.ref}: format {self.format!r} is not 'fields' or 'json' (nor 'dspy-chat' or 'dspy-json', which freezing a program gives)."
+                f"{self.ref}: format {self.format!r} is not 'fields' or 'json' (nor 'text', nor 'dspy-chat' or 'dspy-json', which freezing a program gives)."
+            )
+        if self.format == "text" and [spec.partition(":")[0] for spec in self.outputs.values()] != ["str"]:
+            raise PromptError(
+                f"{self.ref}: a 'text' prompt has one output of type str, the whole answer; got {dict(self.outputs)}."
             )
         if wrong := set(self.variables.values()) - {"data", "plain", "json"}:
             raise PromptError(
@@ -213,6 +219,8 @@ class Prompt:
             + ", ".join(f'"{name}"' for name in self.outputs)
             + ", and nothing before or after it"
             if self.is_json
+            else "plain text"
+            if self.format == "text"
             else "the headers "
             + ", ".join(f"[[ ## {name} ## ]]" for name in self.outputs)
             + ", each on a line of its own with its content below it, and [[ ## completed ## ]] at the end"
@@ -241,12 +249,9 @@ class Prompt:
         }
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the file and return its path. Raises PromptError when this version was written before."""
+        """Write the file, whole or not at all, and return its path. Raises PromptError when this version was written
+        before, by whomever."""
         path = Path(folder) / f"{self.ref}.json"
-        if path.exists():
-            raise PromptError(
-                f"{path} exists, and a released version never changes. Save it as version {self.version + 1}."
-            )
         try:
             written = orjson.dumps(
                 {**self._header(), "sha256": self.sha256}, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -256,7 +261,16 @@ class Prompt:
                 f"{self.ref} cannot be saved: {error}. Give made_by, scores and sampling plain JSON values."
             ) from None
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(written + b"\n")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            temporary.write_bytes(written + b"\n")
+            os.link(temporary, path)  # where a rename would replace a file of this name
+        except FileExistsError:
+            raise PromptError(
+                f"{path} exists, and a released version never changes. Save it as version {self.version + 1}."
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
     def __repr__(self) -> str:
@@ -285,7 +299,7 @@ def tagged(name: str, value: str) -> str:
     if "<" not in value:
         return f"<{tag}>\n{value}\n</{tag}>"
     # Whatever a model might take for the tag counts: </PASSAGE>, < / passage >.
-    while re.search(rf"<\s*/?\s*{tag}", value, re.IGNORECASE):
+    while re.search(rf"<(?:\s*/)?\s*{tag}", value, re.IGNORECASE):
         number += 1
         tag = f"{name}_{number}"
     return f"<{tag}>\n{value}\n</{tag}>"

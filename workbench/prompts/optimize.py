@@ -10,6 +10,7 @@ saw. The instruction that DSPy starts from is the base prompt's own."""
 
 import dataclasses
 import os
+import random
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,14 +22,14 @@ import pyarrow.parquet as pq
 
 from workbench import _html, experiments, store
 from workbench._background import only_writer, progress_bar
-from workbench.errors import BudgetExhausted, InputError, RunError, WorkbenchError, require
+from workbench.errors import BudgetExhausted, InputError, PromptError, RunError, StoreError, WorkbenchError, require
 from workbench.experiments import Experiment
 from workbench.intervals import Interval
 from workbench.llm import Budget, Client, Ledger
 from workbench.prompts import comparison, library, programs
 from workbench.prompts._desk import Candidate, Desk
 from workbench.prompts.comparison import Comparison, Scores
-from workbench.prompts.examples import Split
+from workbench.prompts.examples import Examples, Split
 from workbench.prompts.library import Prompt
 from workbench.records import content_hash
 
@@ -37,15 +38,20 @@ _NEVER = 10**9  # errors that DSPy may count: an unreadable answer scores 0, and
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search: the form that is sent and frozen ("chat" or "json": DSPy's ChatAdapter or JSONAdapter), the seed, the
-    requests under way at once, a cap for everything that is asked, and who proposes instructions (None: the client)."""
+    """How to search: the form that is sent and frozen ("chat" or "json": DSPy's ChatAdapter or JSONAdapter; None: that of
+    the base prompt), the seed, the requests under way at once, a cap for everything that is asked, and who proposes
+    instructions (None: the client)."""
 
-    adapter: str = "chat"
+    adapter: str | None = None
     seed: int = 0
     concurrency: int = 8
     budget: Budget | None = None
     proposer: Client | None = None
     progress: bool = True
+
+    def __post_init__(self):
+        if self.concurrency < 1:
+            raise InputError(f"concurrency must be 1 or more, got {self.concurrency}.")
 
 
 # --- methods ----------------------------------------------------------------------------------------------------------
@@ -148,6 +154,10 @@ class GEPA:
             metric=desk.metric, reflection_lm=desk.proposer, max_metric_calls=self.metric_calls, seed=settings.seed,
             reflection_minibatch_size=self.minibatch, add_format_failure_as_feedback=True, num_threads=settings.concurrency,
             use_merge=False, warn_on_score_mismatch=False,  # one predictor: there is nothing to merge
+            # DSPy's own would drop every proposal that is not JSON, and say nothing.
+            instruction_proposer=require("dspy.teleprompt.gepa.instruction_proposal", extra="prompts").InstructionProposer(
+                adapter=desk.adapter("json")
+            ),
         ).compile(program, trainset=train, valset=dev)  # fmt: skip
 
 
@@ -157,9 +167,14 @@ Method = AsWritten | Bootstrap | MIPRO | GEPA
 def _check(method: Any) -> None:
     """Raise InputError for a count below 1 or a score that is no score: DSPy would fail in the middle of the search."""
     for name, value in vars(method).items():
-        if not (0 <= value <= 1 if name == "min_score" else value >= 1):
+        fits = (
+            isinstance(value, int | float) and 0 <= value <= 1
+            if name == "min_score"
+            else isinstance(value, int) and value >= 1
+        )
+        if not fits:
             wanted = "between 0 and 1" if name == "min_score" else "1 or more"
-            raise InputError(f"{type(method).__name__}: {name} must be {wanted}, got {value}.")
+            raise InputError(f"{type(method).__name__}: {name} must be {wanted}, got {value!r}.")
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -192,16 +207,18 @@ class Search:
     def _shown(self) -> dict[str, str]:
         scores = self.prompt.scores
         part = lambda name: f"{scores['base'][name]['value']:.3f} → {scores[name]['value']:.3f}"
-        cost = self.experiment.cost
+        cost = self.prompt.made_by["cost"]
         return {
-            "dev": part("dev"), "held out": part("held_out"), "requests": f"{self.experiment.requests:,}",
+            "dev": part("dev"), "held out": part("held_out"), "answers": f"{self.prompt.made_by['answers']:,}",
             "cost": "unknown (no price)" if cost is None else f"${cost:.2f}",
         }  # fmt: skip
 
     @property
     def _note(self) -> str:
-        offline = ", offline rules, no model" if self.experiment.is_offline else ""
-        return f"by {self.prompt.made_by['method']} from {self.base.ref}{offline}"
+        made = self.prompt.made_by
+        offline = ", offline rules, no model" if made["is_offline"] else ""
+        lost = f", {made['lost_proposals']:,} proposals never came" if made.get("lost_proposals") else ""
+        return f"by {made['method']} from {self.base.ref}{offline}{lost}"
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self._shown().items())
@@ -223,14 +240,32 @@ def search(
 ) -> Search:
     """Return the next version of a prompt, frozen, with its scores on dev and held-out examples.
 
-    `out/prompts` gets its file, `out/searches` the experiment, `out/ledger.sqlite` the answers unless the client is a
-    ledger. The same search gives the same version again, out of the ledger. Raises BudgetExhausted or CallFailed when
-    budget or server end it early, Stopped at the stop button: what was answered is kept, and the same call goes on."""
-    work = _Work(
-        prompt if isinstance(prompt, Prompt) else library.load(prompt), examples, client, method, settings, Path(out)
-    )
-    with only_writer(work.folder):
-        return work.done()
+    A ref is looked up in `out/prompts` too, which gets the new file; `out/searches` gets the experiment and
+    `out/ledger.sqlite` the answers, unless the client is a ledger. The same search gives the same version again, out of the
+    ledger. Raises BudgetExhausted or CallFailed when budget or server end it early, Stopped at the stop button: what was
+    answered is kept, and the same call goes on. Raises InputError for held-out examples that the base has seen."""
+    if not isinstance(examples, Split):
+        raise InputError(
+            f"a search takes a Split of examples, got {type(examples).__name__}. Make one: examples.split()."
+        )
+    if not isinstance(method, Method):
+        raise InputError(f"method is one of AsWritten(), Bootstrap(), MIPRO() and GEPA(), got {method!r}.")
+    out, base = Path(out), prompt
+    if isinstance(prompt, str):
+        base = library.load(
+            prompt, folder=out / "prompts" if prompt in library.names(folder=out / "prompts") else library.FOLDER
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "prompts").mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write into {out}: {error.strerror}. Name a folder for what is found.") from None
+    work = _Work(base, examples, client, method, settings, out)
+    try:
+        with only_writer(work.folder):
+            return work.done()
+    finally:
+        work.close()
 
 
 class _Work:
@@ -239,14 +274,19 @@ class _Work:
     def __init__(self, base: Prompt, split: Split, client: Client, method: Method, settings: Settings, out: Path):
         self.base, self.split, self.method, self.settings = base, split, method, settings
         self.task = programs.Task.of(base)
+        self.form = settings.adapter or ("json" if base.is_json else "chat")
         for name, part in (("dev", split.dev), ("held-out", split.held_out)):
             if len({example.group for example in part}) < 2:
                 raise InputError(
                     f"the {name} examples are of one document, which has no interval. Take examples from more documents, or split otherwise."
                 )
-        self.ledger = client if isinstance(client, Ledger) else Ledger(client, out / "ledger.sqlite")
-        proposer = self.ledger if settings.proposer is None else settings.proposer
-        self.proposer = proposer if isinstance(proposer, Ledger) else Ledger(proposer, self.ledger.path)
+        if known := comparison.seen_in(base, split.held_out):
+            raise InputError(
+                f"{known} It would be judged by what it has seen: go on with the split that it was found with."
+            )
+        self._own: list[Ledger] = []
+        self.ledger = self._ledger(client, out / "ledger.sqlite")
+        self.proposer = self.ledger if settings.proposer is None else self._ledger(settings.proposer, self.ledger.path)
         # Everything that decides what is found: the same search has the same id.
         self.id = content_hash([base.id, self._how(), [_sender(self.ledger), _sender(self.proposer)]])
         self.prompts, self.folder = out / "prompts", out / "searches" / self.id
@@ -255,25 +295,48 @@ class _Work:
             self._frozen(programs.thaw(base), 1, {}, {}), split.dev, writer=self.ledger, proposer=self.proposer,
             budget=settings.budget, run=self.id,
         )  # fmt: skip
+        self._before = self._read_before()
         self.started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
 
+    def _ledger(self, client: Client, path: Path) -> Ledger:
+        if isinstance(client, Ledger):
+            return client
+        self._own.append(Ledger(client, path))
+        return self._own[-1]
+
+    def close(self) -> None:
+        for ledger in self._own:
+            ledger.close()
+
     def done(self) -> Search:
-        experiments.write(self.folder, self._experiment("unfinished"))
+        # What ended well stays in the table until it ends well again.
+        was_finished = self._before is not None and not self._before.stopped
+        if not was_finished:
+            experiments.write(self.folder, self._experiment("unfinished"))
         try:
             program = self._found()
-            prompt, path, comparison = self._kept(program)
+            prompt, path, versus = self._kept(program)
         except BaseException as error:
-            experiments.write(self.folder, self._experiment(str(error) or type(error).__name__))
+            if not was_finished:
+                experiments.write(self.folder, self._experiment(str(error) or type(error).__name__))
             raise
         experiment = self._experiment("", prompt)
         experiments.write(self.folder, experiment)
         candidates = tuple(self.desk.candidates)
         with store.atomically(self.folder / "candidates.parquet") as temporary:
             pq.write_table(pa.Table.from_pylist([vars(candidate) for candidate in candidates]), temporary)
-        return Search(prompt, self.base, path, comparison, candidates, experiment)
+        return Search(prompt, self.base, path, versus, candidates, experiment)
+
+    def _read_before(self) -> Experiment | None:
+        """The experiment as an earlier call left it; None where there is none that can be read."""
+        try:
+            return experiments.read(self.folder)
+        except StoreError:
+            return None
 
     def _found(self) -> Any:
         train, dev = self.desk.rows(self.split.train), self.desk.rows(self.split.dev)
+        random.Random(f"search/{self.settings.seed}").shuffle(train)  # some methods take the first that are good enough
         start = programs.thaw(self.base)
         name, most = type(self.method).__name__, self.method.most_requests(len(train), len(dev))
         with progress_bar(f"{name} {self.base.ref}", most, "requests", is_wanted=self.settings.progress) as bar:
@@ -286,7 +349,7 @@ class _Work:
             try:
                 return self.desk.run(
                     lambda: self.method.find(start, train, dev, self.desk, self.settings),
-                    adapter=self.settings.adapter, threads=self.settings.concurrency, dev=len(dev), tick=tick,
+                    adapter=self.form, threads=self.settings.concurrency, dev=dev, tick=tick,
                 )  # fmt: skip
             except BudgetExhausted as error:
                 raise self._over_budget(error) from None
@@ -299,43 +362,79 @@ class _Work:
 
     def _kept(self, program: Any) -> tuple[Prompt, Path, Comparison]:
         """The program frozen as the next version, scored with its base as the generator would send them, and saved."""
-        draft = self._frozen(program, 1, {}, {})
+        draft = self._frozen(program, self._next_version(), {}, {})
+        if self.base.is_program:
+            # A search begins without the base's demonstrations, and may end below where the base was.
+            start = self._frozen(programs.thaw(self.base), draft.version, {}, {})
+            if self._score(start, self.split.dev).value >= self._score(draft, self.split.dev).value:
+                program, draft = programs.thaw(self.base), start
         parts = {"dev": self.split.dev, "held_out": self.split.held_out}
-        try:
-            of = {
-                who: {name: comparison.score(
-                    prompt, part, client=self.ledger, budget=self.settings.budget, run=self.id,
-                    concurrency=self.settings.concurrency, progress=self.settings.progress,
-                ) for name, part in parts.items()}
-                for who, prompt in (("base", self.base), ("new", draft))
-            }  # fmt: skip
-        except BudgetExhausted as error:
-            raise self._over_budget(error) from None
-        for scores in (*of["base"].values(), *of["new"].values()):
-            self.desk.keys.update(dict.fromkeys(scores.requests))
-            self.desk.models.update(dict.fromkeys(scores.models))
+        of = {
+            who: {name: self._score(prompt, part) for name, part in parts.items()}
+            for who, prompt in (("base", self.base), ("new", draft))
+        }
         shown = {who: {name: _numbers(scores) for name, scores in parts.items()} for who, parts in of.items()}
         before, after = of["base"]["held_out"], of["new"]["held_out"]
-        difference = _interval(comparison.between(before, after).difference)
+        pair = comparison.between(before, after)
+        difference = {**_interval(pair.difference), "documents": len(set(before.groups)), "verdict": pair.verdict}
         prompt, path = self._saved(program, {**shown["new"], "base": shown["base"], "difference": difference})
         return prompt, path, Comparison.of([before, dataclasses.replace(after, prompt=prompt)])
 
+    def _score(self, prompt: Prompt, part: Examples) -> Scores:
+        """Score as the generator would ask, and count what was asked."""
+        s = self.settings
+        try:
+            scores = comparison.score(
+                prompt,
+                part,
+                client=self.ledger,
+                budget=s.budget,
+                run=self.id,
+                concurrency=s.concurrency,
+                progress=s.progress,
+            )
+        except BudgetExhausted as error:
+            raise self._over_budget(error) from None
+        self.desk.keys.update(dict.fromkeys(scores.requests, self.ledger))
+        self.desk.models.update(dict.fromkeys(scores.models))
+        return scores
+
     def _frozen(self, program: Any, version: int, made_by: dict[str, Any], scores: dict[str, Any]) -> Prompt:
-        form = self.settings.adapter
-        return programs.freeze(program, self.task, adapter=form, version=version, made_by=made_by, scores=scores)
+        return programs.freeze(program, self.task, adapter=self.form, version=version, made_by=made_by, scores=scores)
+
+    def _versions(self) -> dict[int, Path]:
+        """The folder of every version of the prompt, by number."""
+        refs = [(ref.rpartition("@")[2], folder) for folder in (library.FOLDER, self.prompts)
+                for ref in library.names(folder=folder) if ref.rpartition("@")[0] == self.base.name]  # fmt: skip
+        return {int(number): folder for number, folder in refs if number.isdecimal()}
+
+    def _next_version(self) -> int:
+        return 1 + max([self.base.version, *self._versions()])
 
     def _saved(self, program: Any, scores: dict[str, Any]) -> tuple[Prompt, Path]:
-        """The next free version; a search that ended before finds the version that it made."""
+        """Save the next free version. The same search that found the same messages before finds its version again, with
+        the scores of then: asked often enough, an answer that failed once would come out better some day."""
         made_by = {**self._how(), "base": self.base.id, "search": self.id, **self._account()}
-        taken = {}
-        for folder in (library.FOLDER, self.prompts):
-            taken |= {ref: folder for ref in library.names(folder=folder) if ref.partition("@")[0] == self.base.name}
-        for old in (library.load(ref, folder=folder) for ref, folder in taken.items() if folder == self.prompts):
-            if old.id == self._frozen(program, old.version, made_by, scores).id:
+        for number in (number for number, folder in self._versions().items() if folder == self.prompts):
+            found = self._frozen(program, number, {}, {})
+            old = self._readable(number)
+            if old is not None and (old.made_by.get("search"), old.messages) == (self.id, found.messages):
                 return old, self.prompts / f"{old.ref}.json"
-        newest = max([self.base.version, *(int(ref.partition("@")[2]) for ref in taken)])
-        prompt = self._frozen(program, newest + 1, made_by, scores)
-        return prompt, prompt.save(self.prompts)
+        while True:
+            prompt = self._frozen(program, self._next_version(), made_by, scores)
+            try:
+                return prompt, prompt.save(self.prompts)
+            except PromptError:
+                if not (self.prompts / f"{prompt.ref}.json").exists():
+                    raise
+                # Another search took this number a moment ago.
+
+    def _readable(self, number: int) -> Prompt | None:
+        """The version of that number, None where its file is damaged: it is none of this search's."""
+        try:
+            return library.load(f"{self.base.name}@{number}", folder=self.prompts)
+        except PromptError:
+            return None
 
     def _how(self) -> dict[str, Any]:
         """The method, its settings and the data, as the prompt's header says them."""
@@ -344,38 +443,61 @@ class _Work:
             name: {"examples": len(part), "groups": len({example.group for example in part}), "sha256": part.sha256}
             for name, part in parts.items()
         }
+        for name in ("train", "dev"):  # so that nobody takes them for unseen
+            data[name]["documents"] = sorted({comparison.group_hash(example.group) for example in parts[name]})
         metric = self.split.dev.metric
         return {
             "method": type(self.method).__name__,
-            "settings": {**vars(self.method), "adapter": self.settings.adapter, "seed": self.settings.seed},
-            "data": data, "metric": {"name": metric.name, "sha256": metric.content_id},
+            "settings": {**vars(self.method), "adapter": self.form, "seed": self.settings.seed},
+            "data": data, "metric": {"name": metric.name, "sha256": metric.content_id}, "scoring": self.split.dev.scoring,
             "dspy": require("dspy", extra="prompts").__version__,
         }  # fmt: skip
 
     def _account(self) -> dict[str, Any]:
-        """Who answered, and what it took."""
-        paid = self.ledger.account(list(self.desk.keys))
+        """Who answered, and what it took: `answers` needed, their tokens and their cost, whoever paid for them first, and
+        the `requests` that this search sent for them."""
+        ledgers = {id(ledger): ledger for ledger in (self.ledger, self.proposer)}
+        keys = {place: [key for key, of in self.desk.keys.items() if of is ledger] for place, ledger in ledgers.items()}
+        paid = [ledger.account(keys[place]) for place, ledger in ledgers.items()]
+        files = {ledger.path.resolve(): ledger for ledger in ledgers.values()}
+        costs = [each["cost"] for each in paid]
         return {
             "model": ", ".join(self.desk.models), "endpoint": self.ledger.endpoint, "sampling": self.ledger.sampling.sent(),
             "is_offline": self.ledger.model.startswith("offline-rules@"),
-            "proposer": self.proposer.model if self.method.proposes else "", "requests": len(self.desk.keys),
-            "prompt_tokens": paid["prompt_tokens"], "completion_tokens": paid["completion_tokens"], "cost": paid["cost"],
+            "proposer": self.proposer.model if self.method.proposes else "",
+            **({"lost_proposals": self.desk.lost_proposals} if self.desk.lost_proposals else {}),
+            "answers": len(self.desk.keys), "requests": sum(ledger.spent(self.id)["requests"] for ledger in files.values()),
+            "prompt_tokens": sum(each["prompt_tokens"] for each in paid),
+            "completion_tokens": sum(each["completion_tokens"] for each in paid),
+            "cost": None if None in costs else sum(costs),
         }  # fmt: skip
 
     def _experiment(self, stopped: str, prompt: Prompt | None = None) -> Experiment:
-        account = self._account()
-        settings = {**self._how(), "proposer": account.pop("proposer"), "sampling": account.pop("sampling")}
+        """What the table says of this search: what was sent and paid for it, in all its sessions."""
+        account, before = self._account(), self._before
+        files = {ledger.path.resolve(): ledger for ledger in (self.ledger, self.proposer)}
+        spent = [ledger.spent(self.id) for ledger in files.values()]
+        paid = {
+            name: sum(each[name] for each in spent)
+            for name in ("requests", "prompt_tokens", "completion_tokens", "cost")
+        }
+        if any(each["unpriced"] for each in spent):
+            paid["cost"] = None
+        told = ("proposer", "sampling", "answers", "lost_proposals")
         return Experiment(
             id=self.id, kind="optimization", name=prompt.ref if prompt else self.base.name, base=self.base.id,
-            prompts=(prompt.id,) if prompt else (), started=self.started, seconds=time.monotonic() - self._clock,
-            stopped=stopped[:500], settings=settings, scores=_rows(prompt, self.base) if prompt else (), **account,
+            prompts=(prompt.id,) if prompt else (), started=before.started if before else self.started,
+            seconds=time.monotonic() - self._clock + (before.seconds if before else 0.0), stopped=stopped[:500],
+            settings={**self._how(), **{name: account[name] for name in told if name in account}},
+            scores=_rows(prompt, self.base) if prompt else (),
+            **{name: account[name] for name in ("model", "endpoint", "is_offline")}, **paid,
         )  # fmt: skip
 
     def _over_budget(self, error: BudgetExhausted) -> BudgetExhausted:
         most = self.method.most_requests(len(self.split.train), len(self.split.dev))
         scoring = 2 * (len(self.split.dev) + len(self.split.held_out))
         return BudgetExhausted(
-            f"{error.detail} This search takes up to {most:,} requests and up to {scoring:,} for the scores; {len(self.desk.keys):,} were asked."
+            f"{error.detail} This search takes up to {most:,} requests and up to {scoring:,} for the scores; {len(self.desk.keys):,} answers are there."
         )
 
 

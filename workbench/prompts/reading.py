@@ -1,9 +1,10 @@
 """Reading answers: from what a model said to the fields that a prompt asks for.
 
-"fields" and "json" are the workbench's own formats: strict, and nothing is mended. "dspy-chat" and "dspy-json" are for
-prompts frozen from a DSPy program, whose answers were read by DSPy's adapters when it was optimised: the same libraries
-mend and convert them by the rules of DSPy 3.4, with three exceptions, since nothing is ever filled in. A field that may
-be null must be there all the same, null is no text, and a number must be one that JSON can hold."""
+"fields" and "json" are the workbench's own formats: strict, and nothing is mended. With "text" the whole
+answer is the one output. "dspy-chat" and "dspy-json" are for prompts frozen from a DSPy program, whose answers were read
+by DSPy's adapters when it was optimised: the same libraries mend and convert them by the rules of DSPy 3.4, with three
+exceptions, since nothing is ever filled in. A field that may be null must be there all the same, null is no text, and a
+number must be one that JSON can hold."""
 
 import ast
 import json
@@ -17,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from workbench.errors import require
 from workbench.prompts.schemas import PLAIN, type_of
 
-FORMATS = ("fields", "json", "dspy-chat", "dspy-json")
+FORMATS = ("fields", "json", "text", "dspy-chat", "dspy-json")
 TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list}
 
 _HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
@@ -28,6 +29,8 @@ def values(text: str, format: str, outputs: Mapping[str, str], schemas: Mapping[
 
     `outputs` maps names to "type: what it holds", `schemas` to the JSON Schema, as text, of what has one. Raises
     ValueError when a field is missing or is not of its type."""
+    if format == "text":
+        return _whole(text, outputs)
     if format == "fields":
         found = _read_fields(text)
     elif format == "json":
@@ -45,6 +48,12 @@ def values(text: str, format: str, outputs: Mapping[str, str], schemas: Mapping[
 
 
 # --- our own formats --------------------------------------------------------------------------------------------------
+
+
+def _whole(text: str, outputs: Mapping[str, str]) -> dict[str, str]:
+    if not text.strip():
+        raise ValueError("the answer is empty")
+    return dict.fromkeys(outputs, text.strip())
 
 
 def _read_fields(text: str, *, as_dspy: bool = False) -> dict[str, str]:
@@ -83,7 +92,14 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _keyed_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object, and which of its values is meant is not known")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_keyed_once)
 
 
 def _typed(name: str, kind: str, value: Any, _: str) -> Any:

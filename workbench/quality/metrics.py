@@ -11,7 +11,7 @@ stands in its docstring."""
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cached_property, partial
 from numbers import Real
@@ -104,6 +104,14 @@ class Metric:
         total = sum(weights[name] * value for name, value in values.items())
         return Scored(total / sum(weights.values()), values, "\n".join(lines))
 
+    def asked_by(self, prompt: Prompt) -> "Metric":
+        """Return this metric for answers to that prompt: `no_copied_prompt` then knows its words and demonstrations.
+
+        By another version's words the new one could copy its own for nothing."""
+        if "no_copied_prompt" not in self.parts:
+            return self
+        return replace(self, parts={**self.parts, "no_copied_prompt": no_copied_prompt(prompt)})
+
     @property
     def name(self) -> str:
         """What is added up: "parsed + 2 evidence_found + ..."."""
@@ -191,7 +199,7 @@ def length_fits(record: Record) -> Score:
 def no_copied_prompt(prompt: Prompt) -> Part:
     """Return the part that is 0 where a text has a run of 8 words from the prompt's messages that are not in the passage.
 
-    It knows this prompt only: rows of another version need a part of their own to see what that one leaks."""
+    It knows this prompt only: `Metric.asked_by` puts the one in that was asked."""
 
     def part(record: Record) -> Score:
         found = rules.copied_prompt([record], prompts=[prompt])[0]
