@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from workbench import imports, intervals, plots
+from workbench import imports, intervals, plots, runner
 from workbench.errors import InputError
+from workbench.llm import Scripted
 from workbench.quality import agreement, biases, calibration
 from workbench.quality.agreement import by_rating, majority, pairs
 from workbench.records import Instruction, Preference, Provenance, Rating, Vote, kept
@@ -599,15 +600,31 @@ def test_too_little_to_tell_is_said_and_not_guessed():
 
 def test_a_judge_that_was_never_compared_may_mark_but_filters_only_by_name_and_says_so(known):
     texts, truth = known
-    marks = calibration.marks(scored(texts, truth, 2), at_least=2)
-    assert len(marks) == 800 and marks.by_reason() == {"low_rating": sum(not v.passed for v in marks)}
+    rated = scored(texts, truth, 2)
+    low = sum(each.value < 2 for each in rated)
+    marks = calibration.marks(rated, at_least=2)
+    assert len(kept(texts, marks)) == 800 and len(marks.low) == low > 100
+    assert f"{low} of 800 records rated below 2; marked, not filtered" in repr(marks)
     with pytest.raises(InputError, match=r"never compared with people.*uncalibrated=True"):
         calibration.filtered_by(marks)
     verdicts = calibration.filtered_by(marks, uncalibrated=True)
     assert {verdict.check for verdict in verdicts} == {"judge.uncalibrated"}
     assert "uncalibrated: it was never compared with people" in repr(verdicts)
     assert all("uncalibrated" in verdict.detail for verdict in verdicts)
-    assert len(kept(texts, verdicts)) == 800 - len(verdicts.failed)
+    assert len(kept(texts, verdicts)) == 800 - len(verdicts.failed) == 800 - low
+
+
+def test_a_run_that_an_uncalibrated_judge_filtered_says_so_wherever_it_is_shown(tmp_path):
+    async def answered(number, client):
+        return Instruction("Why?", output=f"Because of {number}.")
+
+    run = runner.run(answered, range(4), client=Scripted(""), out=tmp_path, options=runner.Options(progress=False))
+    marks = calibration.marks([rating(text, at) for at, text in enumerate(run.records, 1)], at_least=3)
+    assert len(run.mark(marks).kept()) == 4 and not run.warning
+    run.mark(calibration.filtered_by(marks, uncalibrated=True))
+    said = "Filtered by an uncalibrated judge: it was never compared with people."
+    assert len(run.kept()) == 2 and said in repr(run) and said in run._repr_html_()
+    assert "judge.uncalibrated: low_rating" in {step.label for step in run.funnel()}
 
 
 def test_a_judge_that_is_as_good_as_a_person_may_filter_and_says_how_good_it_is(known):
@@ -647,8 +664,10 @@ def test_a_text_to_which_no_dimension_applies_passes_without_a_score(known):
     texts, _ = known
     rated = [rating(text, value, "honesty") for text, value in zip(texts, (None, 1, 3), strict=False)]
     marks = calibration.marks(rated, at_least=3)
-    assert [(verdict.passed, verdict.score) for verdict in marks] == [(True, None), (False, 1.0), (True, 3.0)]
+    assert [(mark.reason, mark.score) for mark in marks] == [("", None), ("low_rating", 1.0), ("", 3.0)]
     assert marks[1].detail == "rated 1 by judge, at least 3 is wanted"
+    filtered = calibration.filtered_by(marks, uncalibrated=True)
+    assert [verdict.passed for verdict in filtered] == [True, False, True]
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------

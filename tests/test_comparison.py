@@ -15,10 +15,10 @@ import pytest
 from workbench import intervals, llm, prompts
 from workbench.errors import BudgetExhausted, CallFailed, ClientError, InputError, PromptError
 from workbench.llm import Budget, Scripted, answers
-from workbench.prompts import _asking, comparison, examples
+from workbench.prompts import _asking, comparison, examples, programs
 from workbench.prompts.comparison import Comparison, Scores
 from workbench.prompts.examples import Example, Examples
-from workbench.quality.metrics import Metric, Score, Scored
+from workbench.quality.metrics import Metric, Score, Scored, no_copied_prompt
 from workbench.records import Failure, Instruction
 from workbench.runner import Stopped
 
@@ -135,19 +135,32 @@ def test_an_answer_that_cannot_be_read_is_not_repaired_and_counts_as_such():
     assert "3 failed (3 parse)" in repr(scores)
 
 
-OUTAGES = sorted({*CallFailed.REASONS} - _asking.OF_THE_MODEL)
+OF_ONE_REQUEST = ["bad_response", "rejected"]  # too long a prompt, an answer that is no text
+OUTAGES = sorted({*CallFailed.REASONS} - _asking.OF_THE_MODEL - {*OF_ONE_REQUEST})
 
 
-@pytest.mark.parametrize("reason", sorted(_asking.OF_THE_MODEL))
-def test_what_a_model_does_to_a_request_scores_zero(reason):
+@pytest.mark.parametrize("reason", [*sorted(_asking.OF_THE_MODEL), *OF_ONE_REQUEST])
+def test_what_a_model_or_server_does_to_one_request_scores_zero(reason):
     client = Scripted(lambda request: CallFailed(reason, "so it is", raw="cut") if asked(request)[1] == 5 else answer())
-    scores = comparison.score(prompt(), made(8, 4), client=client)
+    scores = comparison.score(prompt(), made(8, 4), client=client, concurrency=1)
     assert scores.of("all") == [1.0] * 5 + [0.0] + [1.0] * 2 and len(client.requests) == 8
     assert (scores.outcomes[5].reason, scores.outcomes[5].detail, scores.outcomes[5].raw) == (reason, "so it is", "cut")
 
 
 def test_every_reason_is_either_the_models_or_an_outage():
-    assert OUTAGES == ["bad_response", "budget", "connection", "rate_limited", "rejected", "server_error", "timeout"]
+    assert OUTAGES == ["budget", "connection", "rate_limited", "server_error", "timeout"]
+
+
+@pytest.mark.parametrize("reason", OF_ONE_REQUEST)
+@pytest.mark.parametrize("fatal", [False, True])
+def test_a_server_that_refuses_everything_or_the_key_is_an_outage(reason, fatal):
+    """Before it has answered anything, nobody knows that it ever will; a refused key will not come back."""
+    answered = 3 if fatal else 0
+    reply = lambda request: CallFailed(reason, "no.", fatal=fatal) if asked(request)[1] >= answered else answer()
+    client = Scripted(reply)
+    with pytest.raises(CallFailed, match=rf"no\. An outage is no score.*: {answered} of 40 examples were answered"):
+        comparison.score(prompt(), made(40), client=client, concurrency=1)
+    assert len(client.requests) == answered + 1
 
 
 @pytest.mark.parametrize("reason", OUTAGES)
@@ -417,14 +430,19 @@ def scored(value):
     return Scored(value, {"parsed": 1.0, "right": value})
 
 
-def test_few_documents_are_warned_about_in_the_sentence_itself():
-    few = comparison.compare([prompt(1), prompt(2)], made(60, 6), client=good({1: 0.2, 2: 0.9}))
-    assert few.pairs[0].verdict == "better"
-    assert few.sentence.endswith(
-        "The interval of so few documents is too narrow: take it as a hint, and add documents."
+def test_of_few_documents_nothing_is_told_however_clear_it_looks():
+    """All 54 differences are 1, and the interval has no width: of nine documents it could be chance all the same."""
+    always = good({1: 0.0, 2: 1.0})
+    few = comparison.compare([prompt(1), prompt(2)], made(54, intervals.FEW - 1), client=always)
+    assert few.pairs[0].difference.excludes_zero and few.pairs[0].difference.value == 1
+    assert few.pairs[0].verdict == "cannot tell" == few.rows()[0]["verdict"] and few.rows()[0]["groups"] == 9
+    assert few.sentence == (
+        "Cannot tell whether test/made@2 scores more or less than test/made@1: +1.00 (+1.00 to +1.00, 54 examples of 9 "
+        "documents). Of fewer than 10 documents no interval can be trusted: add documents."
     )
-    many = comparison.compare([prompt(1), prompt(2)], made(60, intervals.FEW), client=good({1: 0.2, 2: 0.9}))
-    assert "hint" not in many.sentence
+    assert "better" not in repr(few) + few._repr_html_()
+    enough = comparison.compare([prompt(1), prompt(2)], made(60, intervals.FEW), client=always)
+    assert enough.pairs[0].verdict == "better" == enough.rows()[0]["verdict"] and "add documents" not in enough.sentence
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_sent():
@@ -432,7 +450,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_sent():
     for wrong in ([], [prompt()], "test/made@1", prompt()):
         with pytest.raises(InputError, match="a list of two prompts or more; the first is the baseline"):
             comparison.compare(wrong, made(), client=client)
-    with pytest.raises(PromptError, match="test/made@1 is compared with itself"):
+    with pytest.raises(PromptError, match=r"test/made@1 is there twice\. Name each version once"):
         comparison.compare([prompt(1), prompt(2), prompt(1)], made(), client=client)
     with pytest.raises(InputError, match=r"one document.*several documents"):
         comparison.compare([prompt(1), prompt(2)], made(20, 1), client=client)
@@ -452,6 +470,67 @@ def test_scores_of_other_examples_or_by_another_metric_are_not_compared(better):
         comparison.between(better.scores[0], comparison.score(prompt(2), made(120, 24, harder), client=client))
     with pytest.raises(InputError, match="the scores of two prompts or more"):
         Comparison.of(better.scores[:1])
+
+
+def test_scores_of_the_same_examples_read_otherwise_are_not_compared(better):
+    """The metric is the same, and what it is given is not."""
+    other = replace(better.scores[1].examples, read=lambda example, fields: Instruction(fields["answer"].upper()))
+    assert (other.sha256, other.metric.content_id) == (better.scores[0].examples.sha256, METRIC.content_id)
+    with pytest.raises(InputError, match="Score both on the same examples by the same metric"):
+        comparison.between(better.scores[0], replace(better.scores[1], examples=other))
+
+
+def test_one_version_is_not_compared_with_itself(better):
+    with pytest.raises(PromptError, match="both scores are of test/made@1"):
+        comparison.between(better.scores[0], better.scores[0])
+    draft = replace(better.scores[1], prompt=prompt(1, about="another draft"))
+    with pytest.raises(PromptError, match="both scores are of test/made@1"):
+        Comparison.of([better.scores[0], draft])
+
+
+# --- what a prompt has seen ---------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_not_compared_on_documents_that_it_was_searched_for_on():
+    hashes = [comparison.group_hash(f"document {at}") for at in range(3)]
+    searched = prompt(2, made_by={"data": {"train": {"documents": hashes[:2]}, "dev": {"documents": hashes[2:]}}})
+    rows, client = made(48, 12), Scripted([])
+    assert comparison.seen_in(searched, rows) == (
+        "test/made@2 was searched for on 3 of the documents that these examples are of."
+    )
+    with pytest.raises(
+        InputError, match=r"test/made@2 was searched for on 3 .* such as the held-out part of its split"
+    ):
+        comparison.compare([prompt(1), searched], rows, client=client)
+    assert client.requests == []
+    unseen = replace(rows, rows=tuple(row for row in rows if int(row.group.split()[1]) > 2))
+    assert comparison.seen_in(searched, unseen) == "" == comparison.seen_in(prompt(1), rows)
+    found = comparison.compare([prompt(1), searched], unseen, client=good({1: 0.3, 2: 0.8}))
+    assert len(found.scores[1].scored) == 36
+
+
+def test_a_prompt_is_not_compared_on_an_example_that_it_shows():
+    task = programs.Task("test/made", "Answer.", {"text": "data: a text"}, {"answer": "str: the answer"})
+    shown = [{**programs.inputs(task, {"text": f"number {at}"}), "answer": "good"} for at in (4, 7)]
+    demonstrated = programs.freeze(programs.program(task, demos=shown), task, version=2)
+    assert comparison.seen_in(demonstrated, made(12)) == "test/made@2 shows 2 of these examples as a demonstration."
+    assert comparison.seen_in(demonstrated, made(12)[:5]) == "test/made@2 shows 1 of these examples as a demonstration."
+    assert comparison.seen_in(demonstrated, made(12)[:4]) == ""
+    client = Scripted([])
+    plain = prompt(1, user="Look at {{text}}.")
+    with pytest.raises(InputError, match=r"shows 2 of these examples as a demonstration\. Compare on examples that it"):
+        comparison.compare([plain, demonstrated], made(24), client=client)
+    assert client.requests == []
+
+
+def test_the_copied_words_that_count_are_those_of_the_prompt_that_was_asked():
+    """A metric made for version 1 sees what version 2 copies out of its own messages, and version 2 alone."""
+    told = "always keep the frozen hose away from any rubber boots"
+    first, second = prompt(1), prompt(2, user=f"Remember: {told}. Look at {{{{text}}}}.")
+    metric = Metric({"no_copied_prompt": no_copied_prompt(first)}, {"parsed": 0.0})
+    client = Scripted(lambda request: answer(told))
+    found = comparison.compare([first, second], made(24, 12, metric), client=client)
+    assert [scores.value for scores in found.scores] == [1.0, 0.0]
 
 
 # --- how it shows -----------------------------------------------------------------------------------------------------

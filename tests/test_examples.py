@@ -414,6 +414,27 @@ def test_a_split_of_ones_own_is_refused_when_it_leaks_or_lacks_a_part():
         Split(found[:2], found[:0], found[4:])
 
 
+def test_a_split_of_ones_own_is_refused_when_an_input_is_in_two_parts_under_other_groups():
+    """The same text on two pages: what was learnt of it in train would be tested on held-out pages."""
+    copied = made([{"text": "0 0", "by": "g7"}, {"text": "0 1", "by": "g8"}, {"text": "new", "by": "g9"}])
+    found = made(table(2, 2))
+    with pytest.raises(InputError, match=r"2 inputs of held_out are in train too\. Leave them out of one of the two"):
+        Split(found[:2], found[2:], copied)
+    with pytest.raises(InputError, match="2 inputs of dev are in train too"):
+        Split(found[:2], copied, found[2:])
+    assert len(Split(found[:2], found[2:], copied[2:]).held_out) == 1
+
+
+def test_a_split_of_ones_own_is_refused_when_a_part_is_read_or_scored_otherwise():
+    found = made(table(2, 2, 2))
+    harder = replace(found[2:4], metric=Metric({"length_fits": length_fits}, {"length_fits": 2.0}))
+    with pytest.raises(InputError, match=r"dev is read or scored otherwise than train\. Make all three by"):
+        Split(found[:2], harder, found[4:])
+    other = replace(found[4:], read=lambda example, fields: Label(example.values["text"], "x"))
+    with pytest.raises(InputError, match="held_out is read or scored otherwise than train"):
+        Split(found[:2], found[2:4], other)
+
+
 def test_a_split_says_how_large_its_parts_are():
     found = made(table(2, 2, 2))
     assert repr(Split(found[:2], found[2:4], found[4:])) == (

@@ -430,6 +430,23 @@ def test_words_of_the_prompt_are_found_in_any_text_and_not_where_the_passage_has
     assert surveyor.value == 0 and "coastal town" in surveyor.feedback  # the example of its prompt
 
 
+def test_asked_by_another_prompt_a_metric_knows_its_words_and_demonstrations_instead():
+    base = prompts.load("rag/question@1")
+    told = "every washer on the barn roof was replaced in spring"
+    shown = prompts.freeze(
+        "rag/question", [("system", "Ask."), ("user", "{{a}}"), ("assistant", told), ("user", "{{a}}")],
+        version=2, variables={"a": "data"}, outputs={"answer": "str: x"},
+    )  # fmt: skip
+    copied = qa(answer=f"Because {told}.")
+    before = metrics.question_metric(base)
+    after = before.asked_by(shown)
+    assert (before(copied).parts["no_copied_prompt"], after(copied).parts["no_copied_prompt"]) == (1.0, 0.0)
+    assert told in after(copied).feedback and after(ROW).value == before(ROW).value == 1.0
+    assert (after.name, after.weights, [*after.parts]) == (before.name, before.weights, [*before.parts])
+    plain = Metric({"length": metrics.length_fits})
+    assert plain.asked_by(shown) is plain  # nothing of it depends on the prompt
+
+
 # --- people -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from fractions import Fraction
 from functools import cache
 from itertools import combinations
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from workbench import llm, runner, store
 from workbench.errors import InputError
 from workbench.intervals import Interval
 from workbench.quality import pairs
+from workbench.quality.calibration import Agreement, Calibration, Judge, Step
 from workbench.recipes import preference
 from workbench.records import Instruction, Preference, Provenance, Rating, Vote, by_id
 
@@ -33,6 +33,13 @@ def rate(subject, *values, rater="judge-1", dimensions="abcdefgh"):
         Rating(subject.id, name, value, rater, provenance=JUDGE)
         for name, value in zip(dimensions, values, strict=False)
     ]
+
+
+def proposing(gap, worst=0.0, judge=Judge("judge-1", ("judge/x@1#1",))):
+    """A calibration that proposes this gap, where the judge is at worst that much less often right than a person."""
+    share = Interval(0.8, 0.7, 0.9, 100)
+    found = Agreement("overall", 50, share, share, Interval(0.0, worst, 0.1, 100))
+    return Calibration(judge, ("ann", "ben"), 100, 0, 0, 0, 0, (found,), by_gap=(Step(gap, 0.5, found),))
 
 
 def rated(*rows, **options):
@@ -133,7 +140,7 @@ def test_texts_of_other_prompts_are_never_paired_and_an_input_makes_another_prom
     assert not made.records and made.by_reason() == {"one_text": 4} and made.prompts == 4
     texts = [text("c", input="of a queue"), text("d", input="of a queue")]
     made = pairs.pairs(texts, rate(texts[0], 1) + rate(texts[1], 5))
-    assert made.records[0].prompt == "What is a lease?\n\nof a queue" == preference.asked(texts[0])
+    assert made.records[0].prompt == "What is a lease?\n\nof a queue" == texts[0].asked
 
 
 def test_ratings_of_texts_that_were_not_given_are_counted():
@@ -227,14 +234,24 @@ def test_no_order_of_texts_or_ratings_changes_which_pairs_are_made():
 
 
 def test_the_gap_is_the_given_one_else_the_calibrations_else_one_and_it_is_said_which():
-    rows, calibration = (("a", 5), ("b", 4)), SimpleNamespace(min_gap=1.5)
+    rows, calibration = (("a", 5), ("b", 4)), proposing(1.5)
     assert rated(*rows).min_gap == pairs.DEFAULT_GAP == 1 and "by default: no calibration" in repr(rated(*rows))
     made = rated(*rows, calibration=calibration)
     assert made.min_gap == 1.5 and not made.records and "at least 1.5 (proposed by the calibration)" in repr(made)
     made = rated(*rows, min_gap=0.75, calibration=calibration)
     assert made.min_gap == 0.75 and made.records and "at least 0.75 (as given)" in repr(made)
-    with pytest.raises(InputError, match="the calibration proposes no gap"):
-        rated(*rows, calibration=SimpleNamespace(min_gap=None))
+    assert "not known: no calibration" in rated(*rows).warning and not made.warning
+    with pytest.raises(InputError, match="no gap is proposed: at none is it shown to be as good as a person"):
+        rated(*rows, calibration=proposing(1.5, worst=-0.2))
+
+
+def test_a_calibration_proposes_no_gap_for_another_judge_another_prompt_or_one_dimension():
+    rows = (("a", 5), ("b", 4))
+    for other in (Judge("judge-2", ("judge/x@1#1",)), Judge("judge-1", ("judge/y@1#2",))):
+        with pytest.raises(InputError, match=r"compared with people was judge-.*another judge\. Calibrate"):
+            rated(*rows, calibration=proposing(1.5, judge=other))
+    with pytest.raises(InputError, match="not of 'a' alone"):
+        rated(*rows, calibration=proposing(1.5), dimension="a")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +312,7 @@ def test_a_judge_of_a_writers_family_is_warned_about():
     ratings = [each for one, value in zip(texts, (1, 5), strict=True) for each in rate(one, value, rater="gpt-4o-mini")]
     made = pairs.pairs(texts, ratings)
     assert "gpt-4o-mini" in made.warning and made.warning in repr(made)
-    assert not rated(("a", 5), ("b", 1)).warning
+    assert "famil" not in rated(("a", 5), ("b", 1)).warning
 
 
 def test_pairs_print_what_was_made_dropped_and_how_long_it_is_and_escape_it():

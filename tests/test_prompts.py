@@ -4,7 +4,10 @@ import asyncio
 import copy
 import hashlib
 import json
+import os
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -271,6 +274,29 @@ def test_saving_over_a_version_is_refused_and_leaves_the_file(tmp_path):
     assert path.read_bytes() == before
     replace(FULL, version=2, about="better").save(tmp_path)
     assert prompts.names(folder=tmp_path) == ["test/made@1", "test/made@2"]
+
+
+def test_of_many_that_save_one_version_at_once_one_does_and_its_file_is_whole(tmp_path, monkeypatch):
+    """Whoever looks before it writes finds nothing there in time: here all look before the first one writes."""
+    drafts = [replace(FULL, about=f"draft {at}") for at in range(6)]
+    looked = threading.Barrier(len(drafts))
+
+    def after_all(move):
+        return lambda *places: (looked.wait(10), move(*places))
+
+    monkeypatch.setattr(os, "link", after_all(os.link))
+    monkeypatch.setattr(os, "replace", after_all(os.replace))
+
+    def save(draft):
+        try:
+            return draft.save(tmp_path) and draft
+        except PromptError as error:
+            assert "a released version never changes" in str(error)
+
+    with ThreadPoolExecutor(len(drafts)) as pool:
+        [kept] = [draft for draft in pool.map(save, drafts) if draft is not None]
+    assert prompts.load("test/made@1", folder=tmp_path) == kept
+    assert [path.name for path in (tmp_path / "test").iterdir()] == ["made@1.json"]  # and nothing is left beside it
 
 
 def test_what_json_cannot_hold_is_refused_before_a_file_is_there(tmp_path):

@@ -176,6 +176,11 @@ class Instruction(Record):
     input: str = ""
     output: str | None = None
 
+    @property
+    def asked(self) -> str:
+        """What a model is sent: the instruction, and the input below it where there is one."""
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:

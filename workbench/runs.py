@@ -23,6 +23,7 @@ from workbench.errors import LedgerError, RecordError, RunError, StoreError
 from workbench.llm.ledger import Ledger
 from workbench.records import KINDS, Document, Failure, Record, Verdict, by_id
 
+UNCALIBRATED = "judge.uncalibrated"  # the check of a judge that filters though nobody has shown what it is worth
 LOW_YIELD = 0.2  # below this share of outcomes that are records, a run says so loudly
 
 
@@ -237,6 +238,9 @@ class Run:
                     ]
                 )
             )
+        if any(verdict.check == UNCALIBRATED for verdict in self.verdicts):
+            detail = next(verdict.detail for verdict in self.verdicts if verdict.check == UNCALIBRATED)
+            said.append(f"Filtered by an uncalibrated judge: {detail.rpartition('uncalibrated: ')[2]}.")
         if self.verdicts:
             judged = {verdict.record_id for verdict in self.verdicts}
             if unjudged := sum(record.id not in judged for record in self.records):

@@ -106,7 +106,7 @@ def _qa_chat(row: QA) -> Line:
 
 
 def _instruction_chat(row: Instruction) -> Line:
-    return _chat(f"{row.instruction}\n\n{row.input}" if row.input else row.instruction, row.output)
+    return _chat(row.asked, row.output)
 
 
 def _preference_chat(row: Preference) -> Line:

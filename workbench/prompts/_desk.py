@@ -189,6 +189,9 @@ class Desk:
                         for future in tuple(self._under_way) if step > 1 else ():
                             future.cancel()
                     tick()
+        except BaseException as error:  # nothing that nobody waits for must go on
+            self.broken = self.broken or error
+            raise
         finally:
             _searching.release()
         if self.broken is not None:

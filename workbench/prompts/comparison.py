@@ -284,7 +284,10 @@ class Pair:
 
 
 def between(baseline: Scores, other: Scores, *, level: float = 0.95) -> Pair:
-    """Return the pair of two prompts' scores. Raises InputError when they are of other examples or by another metric."""
+    """Return the pair of two prompts' scores. Raises InputError when they are of other examples or by another metric, and
+    PromptError when both are of one version: a sentence could not tell them apart."""
+    if baseline.prompt.ref == other.prompt.ref:
+        raise PromptError(f"both scores are of {other.prompt.ref}. Compare two versions; save a draft as the next one.")
     a, b = baseline.examples, other.examples
     if a.sha256 != b.sha256 or a.scoring != b.scoring:
         raise InputError(

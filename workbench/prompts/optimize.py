@@ -443,8 +443,9 @@ class _Work:
             name: {"examples": len(part), "groups": len({example.group for example in part}), "sha256": part.sha256}
             for name, part in parts.items()
         }
-        for name in ("train", "dev"):  # so that nobody takes them for unseen
-            data[name]["documents"] = sorted({comparison.group_hash(example.group) for example in parts[name]})
+        for name in ("train", "dev"):  # so that nobody takes them for unseen; what the base has seen counts too
+            before = self.base.made_by.get("data", {}).get(name, {}).get("documents", ())
+            data[name]["documents"] = sorted({comparison.group_hash(row.group) for row in parts[name]} | {*before})
         metric = self.split.dev.metric
         return {
             "method": type(self.method).__name__,

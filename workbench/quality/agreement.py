@@ -80,11 +80,6 @@ def by_id(texts: Texts) -> dict[str, Instruction]:
     return found
 
 
-def prompt_of(text: Instruction) -> str:
-    """Return what was asked: texts of one prompt answer the same."""
-    return f"{text.instruction}\n{text.input}" if text.input else text.instruction
-
-
 def scores(ratings: Iterable[Rating], dimension: str = "") -> dict[str, dict[str, float]]:
     """Return {rater: {subject: score}}: the mean of the dimensions that apply, each the mean of its ratings, or one."""
     values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -108,7 +103,7 @@ def by_rating(ratings: Iterable[Rating], *, texts: Texts, dimension: str = "") -
     for rater, of_texts in scores(ratings, dimension).items():
         by_prompt: dict[str, list[str]] = defaultdict(list)
         for subject in of_texts:
-            by_prompt[prompt_of(text_of(known, subject))].append(subject)
+            by_prompt[text_of(known, subject).asked].append(subject)
         for subjects in by_prompt.values():
             for a, b in itertools.combinations(subjects, 2):
                 found.append(Vote(a, b, winner_of(of_texts[a] - of_texts[b]), rater))
@@ -252,7 +247,7 @@ def _as(rater: str, votes: Iterable[Vote]) -> list[Vote]:
 def _groups(found: Sequence[Pair], texts: Texts) -> list[str]:
     known = by_id(texts)
     return [
-        prompt_of(known[pair.first]) if pair.first in known else " ".join(sorted((pair.first, pair.second)))
+        known[pair.first].asked if pair.first in known else " ".join(sorted((pair.first, pair.second)))
         for pair in found
     ]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from workbench import intervals
 from workbench._html import card, html_table
 from workbench.intervals import Interval
-from workbench.quality.agreement import SWAPPED, Texts, by_id, by_rating, prompt_of, scores, text_of
+from workbench.quality.agreement import SWAPPED, Texts, by_id, by_rating, scores, text_of
 from workbench.records import Preference, Rating, Vote, one_kind
 
 _DRAWS = 1000
@@ -119,7 +119,7 @@ def position_report(votes: Sequence[Vote], *, texts: Texts = ()) -> PositionRepo
     `texts` tell the prompts by which intervals are made; without them each two texts are a prompt of their own."""
     known = by_id(texts)
     group_of = lambda vote: (
-        prompt_of(known[vote.first]) if vote.first in known else str(sorted((vote.first, vote.second)))
+        known[vote.first].asked if vote.first in known else str(sorted((vote.first, vote.second)))
     )
     decided = [vote for vote in votes if vote.winner != "tie"]
     flips = [(bool(vote.is_flip), group_of(vote)) for vote in votes if vote.is_flip is not None]
@@ -169,7 +169,7 @@ def _gaps(judged: Sequence[Vote | Rating | Preference], texts: Texts) -> list[tu
         gap = float({"first": 1, "second": -1}.get(vote.winner, 0))
         if vote.rater in of_rater and gap:
             gap = of_rater[vote.rater][vote.first] - of_rater[vote.rater][vote.second]
-        found.append((gap, len(first.output or "") - len(second.output or ""), prompt_of(first)))
+        found.append((gap, len(first.output or "") - len(second.output or ""), first.asked))
     return found
 
 

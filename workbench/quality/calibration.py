@@ -34,7 +34,6 @@ from workbench.quality.agreement import (
     krippendorff_alpha,
     majority,
     pairs,
-    prompt_of,
     scores,
     text_of,
     win_rate,
@@ -43,6 +42,7 @@ from workbench.quality.agreement import (
 from workbench.quality.biases import length_report, position_report, share, shown
 from workbench.quality.checks import Verdicts
 from workbench.records import Rating, Verdict, Vote, content_hash, from_row, one_kind, to_row
+from workbench.runs import UNCALIBRATED
 
 __all__ = [
     "Agreement", "Calibration", "Judge", "Marks", "Step", "Stratum", "calibrate", "cohen", "filtered_by", "fleiss",
@@ -225,8 +225,8 @@ class Calibration:
     def why_not(self, judge: Judge, dimension: str = "") -> str:
         """Return why this judge may not filter by this calibration, "" when it may."""
         name = dimension or _OVERALL
-        if judge.model != self.judge.model or not set(judge.prompts) <= set(self.judge.prompts):
-            return f"compared with people was {self.judge}, another judge"
+        if why := self.why_another(judge):
+            return why
         if (found := self.agreement(name)) is None:
             return f"it was never compared with people in {name}"
         if not self._is_as_good(found):
@@ -235,6 +235,12 @@ class Calibration:
                 f"it is not shown to be as good as a person: {name} accuracy {shown(found.accuracy)}, at worst {least}"
             )
         return ""
+
+    def why_another(self, judge: Judge) -> str:
+        """Return why this calibration says nothing about a judge, "" when it is about this one."""
+        if judge.model == self.judge.model and set(judge.prompts) <= set(self.judge.prompts):
+            return ""
+        return f"compared with people was {self.judge}, another judge"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write this as JSON and return the file: `path` where it ends with .json, else calibration.json in there."""
@@ -380,7 +386,7 @@ def _cases(
             said = winner_of(gap)
         first, second = text_of(known, pair.first), text_of(known, pair.second)
         longer = len(first.output or "") - len(second.output or "")
-        cases.append(_Case(pair.votes, said, gap, longer, prompt_of(first)))
+        cases.append(_Case(pair.votes, said, gap, longer, first.asked))
     return cases, unmatched
 
 
@@ -481,17 +487,27 @@ def _by_gap(cases: Iterable[_Case]) -> tuple[Step, ...]:
 
 @dataclass(frozen=True, repr=False)
 class Marks(Verdicts):
-    """Verdicts of one judge, which mark; to filter by them they go through `filtered_by`."""
+    """What one judge thinks of each text. All of them pass: a mark is a score, and "low_rating" as the reason where it is
+    below `at_least`. `filtered_by` makes verdicts of them that fail."""
 
     judge: Judge = field(default=Judge(""))
     dimension: str = ""
+    at_least: float = 0.0
+
+    @property
+    def low(self) -> tuple[Verdict, ...]:
+        """The marks below `at_least`."""
+        return tuple(mark for mark in self.items if mark.reason)
+
+    def _summary(self) -> str:
+        return f"{len(self.low):,} of {len(self.items):,} records rated below {self.at_least:g}; marked, not filtered"
 
 
 def marks(ratings: Sequence[Rating], *, at_least: float, dimension: str = "") -> Marks:
-    """Return a verdict per text that one judge rated: it fails, as low_rating, where its score is below `at_least`.
+    """Return a mark per text that one judge rated, with the reason low_rating where its score is below `at_least`.
 
-    The score is the mean of the dimensions that apply, or that of `dimension`; a text to which none applies passes
-    without one. Raises InputError for ratings of several judges."""
+    The score is the mean of the dimensions that apply, or that of `dimension`; a text to which none applies has none.
+    Marks take nothing out. Raises InputError for ratings of several judges."""
     judge = Judge.of(ratings)
     given = next(iter(scores(ratings, dimension).values()), {})
     about = [rating.subject for rating in ratings if dimension in ("", rating.dimension)]
@@ -500,12 +516,12 @@ def marks(ratings: Sequence[Rating], *, at_least: float, dimension: str = "") ->
         score = given.get(subject)
         is_low = score is not None and score < at_least
         detail = f"rated {score:g} by {judge.model}, at least {at_least:g} is wanted" if is_low else ""
-        found.append(Verdict(subject, "judge", not is_low, score, "low_rating" if is_low else "", detail))
-    return Marks(tuple(found), f"judge {judge.model}", judge, dimension)
+        found.append(Verdict(subject, "judge", True, score, "low_rating" if is_low else "", detail))
+    return Marks(tuple(found), f"judge {judge.model}", judge, dimension, at_least)
 
 
 def filtered_by(marks: Marks, calibration: Calibration | None = None, *, uncalibrated: bool = False) -> Verdicts:
-    """Return a judge's marks as verdicts to filter by; their name says what the judge is worth.
+    """Return verdicts that fail the texts a judge marked low; their name says what the judge is worth.
 
     Raises InputError when it was not compared with people, by these prompts and in this dimension, or is not shown to
     be as good as a person, unless `uncalibrated`: then the check is called judge.uncalibrated and each detail says
@@ -515,14 +531,13 @@ def filtered_by(marks: Marks, calibration: Calibration | None = None, *, uncalib
         if calibration is None
         else calibration.why_not(marks.judge, marks.dimension)
     )
+    items = [replace(mark, passed=not mark.reason) for mark in marks]
     if not why:
-        return Verdicts(marks.items, f"judge {calibration.sentence}")
+        return Verdicts(tuple(items), f"judge {calibration.sentence}")
     if not uncalibrated:
         raise InputError(
             f"{marks.judge} must not filter: {why}. Calibrate it on votes of people, or pass uncalibrated=True, and all that is made of it will say so."
         )
-    items = (
-        replace(each, check="judge.uncalibrated", detail="; ".join(filter(None, [each.detail, f"uncalibrated: {why}"])))
-        for each in marks
-    )
+    said = lambda each: f"{each.detail}; uncalibrated: {why}" if each.detail else f"uncalibrated: {why}"
+    items = [replace(each, check=UNCALIBRATED, detail=said(each)) for each in items]
     return Verdicts(tuple(items), f"judge {marks.judge.model}, uncalibrated: {why}")

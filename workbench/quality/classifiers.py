@@ -176,7 +176,7 @@ class PairJudge:
 
     def ratings(self, texts: Sequence[Instruction]) -> list[Rating]:
         """Return the score of each completion, in the dimension "preferred"; compare those of one prompt only."""
-        scores = self.scores([agreement.prompt_of(each) for each in texts], [_text(each) for each in texts])
+        scores = self.scores([each.asked for each in texts], [_text(each) for each in texts])
         return [
             Rating(each.id, "preferred", score, self.rater, provenance=self._made(each.id))
             for each, score in zip(texts, scores.tolist(), strict=True)
@@ -286,9 +286,9 @@ def _of_votes(won: Sequence[tuple[agreement.Pair, str]], known: Mapping[str, Ins
 
 
 def _prompt(first: Instruction, second: Instruction) -> str:
-    if agreement.prompt_of(first) != agreement.prompt_of(second):
+    if first.asked != second.asked:
         raise InputError(f"{first.id} and {second.id} answer two prompts. Pair completions of one.")
-    return agreement.prompt_of(first)
+    return first.asked
 
 
 def _text(record: Instruction) -> str:

@@ -24,6 +24,7 @@ from workbench import _html, intervals
 from workbench.errors import InputError
 from workbench.intervals import Interval
 from workbench.llm.judge import same_family_warning
+from workbench.quality.calibration import Calibration, Judge
 from workbench.quality.checks import quoted
 from workbench.records import Failure, Instruction, Preference, Provenance, Rating, Vote
 
@@ -144,19 +145,19 @@ def pairs(
     min_gap: float | None = None,
     dimension: str | None = None,
     per_prompt: str = "best",
-    calibration: Any = None,
+    calibration: Calibration | None = None,
 ) -> Pairs:
     """Return the pairs of texts that answer the same prompt and whose scores are at least `min_gap` apart.
 
     A score is the mean of all dimensions rated (or the one `dimension`) that apply to both texts, by the same rater where
     there are several. `min_gap` is by default what the `calibration` proposes, else 1.0; a tie is never a pair. `per_prompt`
     is "best", the pair with the widest gap, or "all". Raises InputError for a dimension that nobody rated, and for a
-    calibration that proposes no gap. Takes about 10 s for 64,000 prompts with 4 texts of 4 ratings."""
+    calibration of another judge, or one that proposes no gap. Takes about 10 s for 64,000 prompts with 4 texts of 4 ratings."""
     if per_prompt not in ("best", "all"):
         raise InputError(f"per_prompt is 'best' or 'all', not {per_prompt!r}.")
     _check_kind("completions", completions, Instruction)
     _check_kind("ratings", ratings, Rating)
-    gap, why = _min_gap(min_gap, calibration)
+    gap, why = _min_gap(min_gap, calibration, ratings, dimension)
     known = {rating.dimension for rating in ratings}
     if dimension is not None and dimension not in known:
         raise InputError(f"nobody rated {dimension!r}; there are ratings of {', '.join(sorted(known)) or 'nothing'}.")
@@ -179,7 +180,10 @@ def pairs(
     what = f"by {dimension}" if dimension else "by the mean of the dimensions that apply to both"
     which = "every pair of a prompt" if per_prompt == "all" else "the widest gap of a prompt"
     rule = f"{which}, {what}, with a gap of at least {gap:g} ({why})"
-    return book.closed(rule, gap, _family(completions, {rating.rater for rating in ratings}))
+    family = _family(completions, {rating.rater for rating in ratings})
+    is_model = any(rating.provenance.model for rating in ratings)
+    unknown = "How far this judge agrees with people is not known: no calibration was given." if is_model else ""
+    return book.closed(rule, gap, " ".join(filter(None, [family, "" if calibration else unknown])))
 
 
 def from_votes(completions: Sequence[Instruction], votes: Sequence[Vote]) -> Pairs:
@@ -196,7 +200,7 @@ def from_votes(completions: Sequence[Instruction], votes: Sequence[Vote]) -> Pai
         if vote.first in known and vote.second in known:
             cast.setdefault((min(vote.first, vote.second), max(vote.first, vote.second)), []).append(vote)
     for (first, second), of_pair in cast.items():
-        texts, prompt = (known[first], known[second]), _asked(known[first])
+        texts, prompt = (known[first], known[second]), known[first].asked
         if unfit := _unfit_pair(*texts):
             book.drop(unfit, f"a vote on {first} and {second}", prompt)
             continue
@@ -213,8 +217,8 @@ def from_votes(completions: Sequence[Instruction], votes: Sequence[Vote]) -> Pai
     compared = {i for pair in cast for i in pair}
     for text in known.values():
         if text.id not in compared:
-            book.drop("not_compared", f"{text.id}: nobody voted on it", _asked(text))
-    book.prompts = len({_asked(text) for text in known.values()})
+            book.drop("not_compared", f"{text.id}: nobody voted on it", text.asked)
+    book.prompts = len({text.asked for text in known.values()})
     rule = "every two texts with votes, by more than half of the raters"
     return book.closed(rule, None, _family(completions, {vote.rater for vote in votes}))
 
@@ -222,15 +226,10 @@ def from_votes(completions: Sequence[Instruction], votes: Sequence[Vote]) -> Pai
 # --- one prompt -------------------------------------------------------------------------------------------------------
 
 
-def _asked(text: Instruction) -> str:
-    """The prompt as it was sent to the writer."""
-    return f"{text.instruction}\n\n{text.input}" if text.input else text.instruction
-
-
 def _by_prompt(completions: Iterable[Instruction]) -> dict[str, list[Instruction]]:
     found: dict[str, list[Instruction]] = {}
     for completion in completions:
-        found.setdefault(_asked(completion), []).append(completion)
+        found.setdefault(completion.asked, []).append(completion)
     return found
 
 
@@ -257,7 +256,7 @@ def _unfit_pair(one: Instruction, other: Instruction) -> str:
     words = [_words(text) for text in (one, other)]
     if words[0] == words[1]:
         return "identical"
-    return "" if all(words) and _asked(one) == _asked(other) else "different_prompts" if all(words) else "empty"
+    return "" if all(words) and one.asked == other.asked else "different_prompts" if all(words) else "empty"
 
 
 def _words(text: Instruction) -> str:
@@ -301,7 +300,7 @@ class _Book:
             if not reason and words in kept:
                 reason, detail = "identical", f"the same text as {kept[words].id}"
             if reason:
-                self.drop(reason, f"{text.id}: {detail}", _asked(text))
+                self.drop(reason, f"{text.id}: {detail}", text.asked)
             else:
                 kept[words] = text
         return list(kept.values())
@@ -329,7 +328,7 @@ class _Book:
     def note(self, gap: float, first: Instruction, second: Instruction) -> None:
         self.gaps.append(round(gap, 9))  # what differs by rounding is one rank
         self.lengths.append(len(first.output or "") - len(second.output or ""))
-        self.group_of.append(self.groups.setdefault(_asked(first), len(self.groups)))
+        self.group_of.append(self.groups.setdefault(first.asked, len(self.groups)))
 
     def keep(
         self,
@@ -364,7 +363,9 @@ def _distinct(names: Iterable[str]) -> str:
     return " + ".join(dict.fromkeys(name for name in names if name))
 
 
-def _min_gap(given: float | None, calibration: Any) -> tuple[float, str]:
+def _min_gap(
+    given: float | None, calibration: Calibration | None, ratings: Sequence[Rating], dimension: str | None
+) -> tuple[float, str]:
     """The gap and where it comes from."""
     if given is not None:
         if not given >= 0:
@@ -372,10 +373,14 @@ def _min_gap(given: float | None, calibration: Any) -> tuple[float, str]:
         return float(given), "as given"
     if calibration is None:
         return DEFAULT_GAP, "by default: no calibration says which gaps people would agree with"
-    if calibration.min_gap is None:
+    if why := calibration.why_another(Judge.of(ratings)):
+        raise InputError(f"{why}. Calibrate the judge of these ratings, or give min_gap=... yourself.")
+    if dimension is not None:
         raise InputError(
-            "the calibration proposes no gap: at none does the judge agree with people. Give min_gap=... yourself."
+            f"the calibration's gap is one of means over dimensions, and not of {dimension!r} alone. Give min_gap=... yourself."
         )
+    if calibration.min_gap is None:
+        raise InputError(f"{calibration.why_gap}. Give min_gap=... yourself.")
     return float(calibration.min_gap), "proposed by the calibration"
 
 

@@ -73,8 +73,7 @@ def plan(
 async def make(task: Task, client: Client) -> list[Rating] | Vote | Failure:
     """Return the vote of a duel, or a rating of each text; a Failure ("parse", "rating") where the judge broke the rules."""
     judge = to(client, task.judge) if task.judge else client
-    first = task.texts[0]
-    asked = f"{first.instruction}\n\n{first.input}" if first.input else first.instruction
+    asked = task.texts[0].asked
     written = [text.output or "" for text in task.texts]
     if task.dimension:
         marks = await rate(judge, asked, written, dimension=task.dimension, seed=task.seed)

@@ -102,7 +102,7 @@ def plan(
 
     def draw() -> Iterator[Task]:
         for instruction in kept:
-            rng = random.Random(f"preference/{seed}/{asked(instruction).strip()}")
+            rng = random.Random(f"preference/{seed}/{instruction.asked.strip()}")
             told = []
             for name in rng.sample(list(writers), each):
                 principle = _principle(style, rng)
@@ -193,7 +193,7 @@ async def make(task: Task, client: Client) -> list[Record | Failure]:
 
 async def _completion(task: Task, writer: Writer, client: Client) -> Instruction | Failure:
     try:
-        answer = await ask(to(client, writer.name), writer.prompt, {"instruction": asked(task.instruction)})
+        answer = await ask(to(client, writer.name), writer.prompt, {"instruction": task.instruction.asked})
     except CallFailed as error:
         answer = _as_failure(error)
     if isinstance(answer, Failure):
@@ -207,7 +207,7 @@ async def _completion(task: Task, writer: Writer, client: Client) -> Instruction
 async def _judged(task: Task, texts: Sequence[Instruction], dimension: str, judging: Client) -> Marks | Failure:
     written = [text.output or "" for text in texts]
     try:
-        marks = await rate(judging, asked(task.instruction), written, dimension=dimension, seed=task.seed)
+        marks = await rate(judging, task.instruction.asked, written, dimension=dimension, seed=task.seed)
     except CallFailed as error:
         marks = _as_failure(error)
     return replace(marks, detail=f"{dimension}: {marks.detail}") if isinstance(marks, Failure) else marks
@@ -217,11 +217,6 @@ def _as_failure(error: CallFailed) -> Failure:
     if error.fatal:
         raise error  # no other request can succeed either: the run is to stop
     return Failure(error.reason, error.detail, raw=error.raw)
-
-
-def asked(instruction: Instruction) -> str:
-    """Return what a writer is sent for an instruction: its text, and its input below it where there is one."""
-    return f"{instruction.instruction}\n\n{instruction.input}" if instruction.input else instruction.instruction
 
 
 def principle_of(completion: Record) -> str:
@@ -237,10 +232,10 @@ def _distinct(given: Sequence[Instruction]) -> tuple[list[Instruction], dict[str
     """The prompts that have some text, the first of each text, and how many were blank and how many repeated."""
     if other := next((each for each in given if not isinstance(each, Instruction)), None):
         raise InputError(f"prompts are Instruction records or the path of a file, got a {type(other).__name__}.")
-    there = [each for each in given if asked(each).strip()]
+    there = [each for each in given if each.asked.strip()]
     first: dict[str, Instruction] = {}
     for each in there:
-        first.setdefault(asked(each).strip(), each)
+        first.setdefault(each.asked.strip(), each)
     return list(first.values()), {"blank": len(given) - len(there), "repeated": len(there) - len(first)}
 
 
