@@ -19,9 +19,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 setup: $(VENV)/.ready  ## create .venv and install the lock (once)
 
-demo: setup  ## documents to dataset, then a better prompt, offline: tables, report.html, exports
+demo: setup  ## documents to dataset, a better prompt, preference pairs, offline: tables, report.html, exports
 	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline --personas 12 --rows 200
 	$(PY) -m workbench optimize $(DOCS) --out data/demo/optimized --model offline/weak --examples 60
+	$(PY) -m workbench prefer data/pairs/written.jsonl --out data/demo/preferences
 
 test: setup  ## every test, notebooks included
 	$(PY) -m pytest
@@ -33,6 +34,7 @@ notebooks: setup  ## run every notebook top to bottom and keep its outputs
 	$(PY) -m tests.notebooks
 
 bench: setup  ## one table of speed and memory, against other tools (makes venvs of their own)
+	$(PY) -m tests.bench.vectors
 	$(PY) -m tests.bench
 
 lint: setup  ## ruff over code and notebooks

@@ -402,7 +402,12 @@ def test_each_dimension_is_compared_with_votes_or_with_the_same_dimension_of_peo
     )
     rng = random.Random(1)
     people = [
-        replace(each, rater=name, value=None if each.value is None else each.value + rng.choice([0, 0.25]))
+        replace(
+            each,
+            rater=name,
+            provenance=Provenance("people"),
+            value=None if each.value is None else each.value + rng.choice([0, 0.25]),
+        )
         for name in ("ann", "ben")
         for each in judged
     ]
@@ -415,15 +420,16 @@ def test_each_dimension_is_compared_with_votes_or_with_the_same_dimension_of_peo
     ]
 
 
-def test_ratings_vote_for_the_higher_mean_of_the_dimensions_that_apply():
+def test_ratings_vote_for_the_higher_mean_of_the_dimensions_that_apply_to_both():
     (a, b), (c, d) = paired(texts_of(2))
     ratings = [
         rating(a, 4), rating(a, None, "honesty"), rating(a, 2, "truthfulness"), rating(b, 3), rating(b, 3, "honesty"),
         rating(c, 5), rating(d, 1), rating(d, None, "honesty"), rating(d, 2), rating(c, 2, rater="other"),
     ]  # fmt: skip
     assert agreement.scores(ratings)["judge"] == {a.id: 3, b.id: 3, c.id: 5, d.id: 1.5}
+    # Both were rated in helpfulness alone: 4 and 3. Truthfulness lowers the first's own mean, honesty is not its own.
     votes = by_rating(ratings, texts=[a, b, c, d])
-    assert [(v.first, v.second, v.winner) for v in votes] == [(a.id, b.id, "tie"), (c.id, d.id, "first")]
+    assert [(v.first, v.second, v.winner) for v in votes] == [(a.id, b.id, "first"), (c.id, d.id, "first")]
     assert [v.winner for v in by_rating(ratings, texts=[a, b, c, d], dimension="honesty")] == []
 
 
@@ -451,6 +457,91 @@ def test_only_one_judge_with_known_texts_and_enough_prompts_is_calibrated(known)
         [vote(*pair, "tie") for pair in paired(texts)], crowd(texts[:60], truth[:30]), texts=texts
     )
     assert (some.pairs, some.unmatched) == (30, 370) and "370 votes of the judge on other pairs" in repr(some)
+
+
+def test_a_dimension_that_applies_to_one_text_alone_moves_neither_the_judge_nor_people(known):
+    """The first text is rated in honesty too, low as honesty is; in all that both have it is as its people say."""
+    texts, truth = known
+    judged = scored(texts, truth, 0)
+    honesty = [rating(first, -20, "honesty") for first, _ in paired(texts)]
+    people = [replace(each, rater=name, provenance=Provenance("people")) for name in ("ann", "ben") for each in judged]
+    odd = [replace(each, rater=name, provenance=Provenance("people")) for name in ("ann", "ben") for each in honesty]
+    found = calibration.calibrate([*judged, *honesty], people, texts=texts)
+    assert found.accuracy.value == 1 and [step.at_least for step in found.by_gap] == [0, 0.5, 1, 1.5, 2, 3, 4]
+    assert calibration.calibrate(judged, [*people, *odd], texts=texts).accuracy.value == 1
+    plain, lengths = biases.length_report(judged, texts=texts), biases.length_report([*judged, *honesty], texts=texts)
+    assert lengths == plain
+
+
+def test_pairs_on_which_two_people_differ_are_not_dropped_before_they_are_compared(known):
+    texts, truth = known
+    people = crowd(texts, truth, 0.3, names=("ann", "ben"))
+    found = calibration.calibrate(scored(texts, truth, 0), people, texts=texts)
+    assert found.undecided > 100 and found.overall.people.value < 0.7
+    assert found.by_gap[0].agreement == replace(found.overall, name="gap 0", kappa=None, alpha=None, asked=())
+    assert all(step.agreement.people.value < 0.8 for step in found.by_gap)
+    assert found.by_gap[0].share == 1
+
+
+def test_a_judge_is_never_one_of_the_people_it_is_compared_with(known):
+    texts, truth = known
+    votes = [vote(*pair, winner) for pair, winner in zip(paired(texts), truth, strict=True)]
+    with pytest.raises(InputError, match="judge is among the people"):
+        calibration.calibrate(votes, [*crowd(texts, truth), *votes], texts=texts)
+    hidden = [replace(each, rater="dora", provenance=Provenance("x", model="judge")) for each in votes]
+    with pytest.raises(InputError, match="judge is among the people"):
+        calibration.calibrate(votes, [*crowd(texts, truth), *hidden], texts=texts)
+
+
+def test_a_judge_that_answers_the_easy_pairs_alone_is_not_good_enough(known):
+    texts, truth = known
+    people = crowd(texts, truth)
+    for left, is_enough in ((20, True), (21, False)):  # of 400, so 5% and a little more
+        found = calibration.calibrate(scored(texts, truth, 0)[2 * left :], people, texts=texts)
+        assert found.unanswered == left and found.is_good_enough is is_enough is (found.min_gap is not None)
+        marks = calibration.marks(scored(texts, truth, 0), at_least=2)
+        assert bool(found.why_not(marks.judge)) is not is_enough
+    assert "it left 5.25% of the pairs unanswered" in found.sentence and "unanswered" in found.why_gap
+    assert "unanswered" in found.why_not(marks.judge)
+    # A dimension that does not apply is an answer; ratings that are not there are none.
+    rated = four_dimensions(texts, truth)
+    absent = [replace(r, value=None) if r.dimension == "honesty" and at % 8 < 2 else r for at, r in enumerate(rated)]
+    lost = [each for each in absent if each.value is not None]
+    for some, share in ((absent, 0), (lost, 0.25)):
+        found = calibration.calibrate(some, people, texts=texts)
+        assert found.agreement("honesty").unanswered == share and found.overall.unanswered == 0
+        assert (
+            "in honesty it left 25%" in found.why_not(calibration.Judge("judge", ("judge/honesty@1",)), "honesty")
+        ) is bool(share)
+
+
+def test_a_proposed_gap_says_among_how_many_it_was_chosen(known):
+    texts, truth = known
+    found = calibration.calibrate(scored(texts, truth, 2), crowd(texts, truth), texts=texts)
+    said = "the smallest such of 7 tried on these same pairs"
+    assert said in found.why_gap and said in repr(found) and said in found._repr_html_()
+
+
+def test_votes_without_a_name_are_of_different_people(known):
+    texts, truth = known
+    named = crowd(texts, truth)
+    nameless = [replace(each, rater="") for each in named]
+    votes = [vote(*pair, winner) for pair, winner in zip(paired(texts), truth, strict=True)]
+    found, wanted = (calibration.calibrate(votes, people, texts=texts) for people in (nameless, named))
+    assert (found.overall, found.undecided) == (wanted.overall, wanted.undecided)
+    assert "pairs that people without a name voted on" in repr(found)
+    both_orders = [vote(*some, "first", "") for a, b in paired(texts)[:9] for some in ((a, b), (b, a))]
+    assert biases.position_report(both_orders).flips is None
+
+
+def test_what_is_empty_is_named(known):
+    texts, truth = known
+    people = crowd(texts, truth)
+    for judged, others, name in (([], people, "judged"), (people, [], "people")):
+        with pytest.raises(InputError, match=f"^{name} is empty"):
+            calibration.calibrate(judged, others, texts=texts)
+    with pytest.raises(InputError, match=r"^judged is empty"):
+        biases.length_report([])
 
 
 # --- what it says, and keeps ------------------------------------------------------------------------------------------
@@ -651,13 +742,64 @@ def test_a_calibration_holds_for_its_own_judge_prompts_and_dimensions_alone(know
         ),
         (calibration.marks(good, at_least=2), weak, "not shown to be as good as a person: overall"),
         (calibration.marks([rating(texts[0], 1, rater="other")], at_least=2), found, "another judge"),
-        (calibration.marks([rating(texts[0], 1, prompt="judge/new@1")], at_least=2), found, "another judge"),
+        (calibration.marks([rating(texts[0], 1, prompt="judge/new@1")], at_least=2), weak, "another judge"),
         (calibration.marks([rating(texts[0], 1, "style")], at_least=2, dimension="style"), found, "in style"),
     ]
     for marks, by, why in refused:
         with pytest.raises(InputError, match=why):
             calibration.filtered_by(marks, by)
         assert why in calibration.filtered_by(marks, by, uncalibrated=True).name
+
+
+def four_dimensions(texts, truth, right_from=0):
+    """Ratings in four dimensions, each asked for by a prompt of its own."""
+    return [
+        replace(each, dimension=name, provenance=replace(each.provenance, prompt=f"judge/{name}@1"))
+        for name in ("helpfulness", "honesty", "instruction_following", "truthfulness")
+        for each in scored(texts, truth, right_from)
+    ]
+
+
+def test_ratings_in_some_of_the_dimensions_do_not_filter_by_a_calibration_of_all(known):
+    texts, truth = known
+    judged = four_dimensions(texts, truth)
+    found = calibration.calibrate(judged, crowd(texts, truth), texts=texts)
+    assert calibration.filtered_by(calibration.marks(judged, at_least=2), found)
+    assert found.judge.dimensions == ("helpfulness", "honesty", "instruction_following", "truthfulness")
+    honest = [each for each in judged if each.dimension == "honesty"]
+    with pytest.raises(
+        InputError, match=r"were its ratings in helpfulness, honesty, .*and these are its ratings in honesty\."
+    ):
+        calibration.filtered_by(calibration.marks(honest, at_least=2), found)
+    # In that one dimension they may, whether the others were given or not, and by its own prompt alone.
+    for some in (judged, honest):
+        assert calibration.filtered_by(calibration.marks(some, at_least=2, dimension="honesty"), found)
+    other = [replace(each, provenance=replace(each.provenance, prompt="judge/helpfulness@1")) for each in honest]
+    with pytest.raises(InputError, match=r"judge with judge/honesty@1, another judge"):
+        calibration.filtered_by(calibration.marks(other, at_least=2, dimension="honesty"), found)
+    with pytest.raises(InputError, match="nobody rated 'style'; there are ratings of honesty"):
+        calibration.marks(honest, at_least=2, dimension="style")
+
+
+def test_ratings_with_fewer_prompts_than_the_calibrated_ones_are_another_judges(known):
+    texts, truth = known
+    judged = [replace(each, provenance=replace(each.provenance, prompt=f"judge/{at % 2}@1"))
+              for at, each in enumerate(scored(texts, truth, 0))]  # fmt: skip
+    found = calibration.calibrate(judged, crowd(texts, truth), texts=texts)
+    assert calibration.filtered_by(calibration.marks(judged, at_least=2), found)
+    with pytest.raises(InputError, match="another judge"):
+        calibration.filtered_by(calibration.marks(judged[::2], at_least=2), found)
+
+
+def test_a_calibration_of_one_dimension_filters_by_it_whether_it_is_named_or_not(known):
+    texts, truth = known
+    good = scored(texts, truth, 0)
+    found = calibration.calibrate(good, crowd(texts, truth), texts=texts)
+    for dimension in ("", "helpfulness"):
+        assert calibration.filtered_by(calibration.marks(good, at_least=2, dimension=dimension), found).name
+    votes = [vote(*pair, winner) for pair, winner in zip(paired(texts), truth, strict=True)]
+    by_votes = calibration.calibrate(votes, crowd(texts, truth), texts=texts)
+    assert "were its votes, and these are its ratings in helpfulness" in by_votes.why_another(found.judge)
 
 
 def test_a_text_to_which_no_dimension_applies_passes_without_a_score(known):

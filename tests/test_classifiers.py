@@ -258,6 +258,48 @@ def test_it_prints_itself_and_escapes_what_it_shows(kind):
     assert "&lt;b&gt;" in replace(kind, embed="<b>")._repr_html_()
 
 
+# --- what it was trained on
+
+
+def test_a_judge_refuses_the_prompts_it_was_trained_on(kind, tmp_path):
+    votes, texts = as_votes(kind_pairs())
+    two, fresh = list(zip(texts[::2], texts[1::2], strict=True)), as_votes(kind_pairs(30, seed=1))[1]
+    for judge in (kind, PairJudge.load(kind.save(tmp_path / "judge"))):
+        with pytest.raises(InputError, match=r"trained on 60 of these 60 prompts, such as “.*Hold prompts out"):
+            judge.votes(two)
+        with pytest.raises(InputError, match="trained on 1 of these 31 prompts"):
+            judge.ratings([*fresh, texts[0]])
+        assert len(judge.ratings(fresh)) == 60
+        assert len(judge.votes(two, may_be_trained_on=True)) == len(votes) == 60
+        assert len(judge.ratings(texts, may_be_trained_on=True)) == 120
+
+
+def dialogue(*turns):
+    speakers = ("Human", "Assistant")
+    said = "".join(f"\n\n{speakers[at % 2]}: {turn}" for at, turn in enumerate(turns))
+    return f"{said}\n\nAssistant:"
+
+
+def test_dialogues_that_open_with_the_same_turn_are_one_prompt():
+    """Each opening has a word of its own that wins: a judge that saw another dialogue of it would be right."""
+    draw, pairs = random.Random(0), []
+    for at in range(12):
+        mine, other = WORDS[at], WORDS[(at + 1) % 12]
+        for more in range(20):
+            tail, prompt = sentence(draw, 4), dialogue(f"Which of {at}?", sentence(draw), f"And {more}?")
+            pairs.append(Preference(prompt, f"{tail} {mine} {mine}", f"{tail} {other} {other}"))
+    judge = PairJudge.train(pairs)
+    assert (judge.report.pairs, judge.report.prompts) == (240, 12)
+    assert judge.report.accuracy["embeddings alone"].value < 0.7
+    longer = Instruction(dialogue("Which of 3?", "No.", "Why?"), output="x")
+    with pytest.raises(InputError, match="trained on 1 of these 1 prompts"):
+        judge.ratings([longer])
+    # The words of the turn itself, and a text that only mentions one, are no other's.
+    assert judge.ratings(
+        [replace(longer, instruction=dialogue("Which of 30?")), replace(longer, instruction="Which of 3?")]
+    )
+
+
 # --- saved and loaded
 
 
@@ -394,12 +436,13 @@ def test_on_pandalm_the_judge_is_not_shown_to_beat_preferring_the_longer_text(sh
 
 
 def test_on_hh_rlhf_harmless_the_judge_beats_preferring_the_shorter_text_by_a_little(shared):
-    """All 2,303 pairs: 0.61 (0.59 to 0.63) held out by prompt, 0.55 by preferring the shorter text, 0.50 by the side."""
+    """All 2,303 pairs: 0.60 (0.58 to 0.62) held out by first turn, 0.55 by preferring the shorter text, 0.50 by the side."""
     pairs = imports.hh_rlhf(shared / "hh_rlhf_harmless" / "test.jsonl.gz").preferences
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # that a fit did not end
         report = PairJudge.train(pairs).report
     shorter = np.mean([0.5 + 0.5 * np.sign(len(pair.rejected) - len(pair.chosen)) for pair in pairs])
+    assert report.prompts == len({pair.prompt.split("\n\nAssistant:")[0] for pair in pairs}) < len(pairs)
     assert report.pairs == len(pairs) > 2_000 and report.length == "shorter"
     assert report.accuracy["length alone"].value == pytest.approx(shorter)
     assert 0.57 < report.accuracy["judge"].value < 0.65 and 0.47 < report.accuracy["majority side"].value < 0.53

@@ -13,11 +13,10 @@ from workbench import runner, store, widgets
 from workbench.errors import InputError, MissingLibrary, RecordError
 from workbench.llm import Scripted
 from workbench.quality import filters
-from workbench.records import Document, Preference
+from workbench.records import Document, Instruction, Preference, Provenance, Rating, Verdict, Vote
 
-WIDE = (
-    "SELECT id, chosen, score_chosen - score_rejected AS gap\nFROM preference WHERE score_chosen - score_rejected > 0.3"
-)
+LATE = "SELECT id, chosen, right(prompt, 1)::INT % 5 AS day\nFROM preference WHERE right(prompt, 1)::INT % 5 > 1"
+JUDGED = "SELECT id FROM preference WHERE score_chosen - score_rejected > 0.3"  # the same ones
 
 
 @pytest.fixture
@@ -29,27 +28,27 @@ def preferences(run):
     return [record for record in run.records if isinstance(record, Preference)]
 
 
-def is_wide(record):
-    return record.score_chosen - record.score_rejected > 0.3
+def is_late(record):
+    return int(record.prompt[-1]) % 5 > 1
 
 
 # --- a query as a check
 
 
 def test_what_rows_select_passes_and_the_others_of_its_kind_fail_by_the_query(run):
-    verdicts = filters.passing(store.query(WIDE, run=run), run, name="wide_gap")
+    verdicts = filters.passing(store.query(LATE, run=run), run, name="late")
     assert [verdict.record_id for verdict in verdicts] == [record.id for record in preferences(run)]
-    assert [verdict.passed for verdict in verdicts] == [is_wide(record) for record in preferences(run)]
-    assert {(verdict.check, verdict.detail) for verdict in verdicts} == {("wide_gap", " ".join(WIDE.split()))}
+    assert [verdict.passed for verdict in verdicts] == [is_late(record) for record in preferences(run)]
+    assert {(verdict.check, verdict.detail) for verdict in verdicts} == {("late", " ".join(LATE.split()))}
     assert verdicts.by_reason() == {"not_selected": 16} and len(verdicts) == 36
     kept = run.mark(verdicts).kept()
     assert len(kept) == len(run.records) - 16 and [record for record in kept if isinstance(record, Preference)] == [
-        record for record in preferences(run) if is_wide(record)
+        record for record in preferences(run) if is_late(record)
     ]
 
 
 def test_what_rows_select_fails_and_the_others_pass_the_other_way_round(run):
-    rows = store.query(WIDE, run=run)
+    rows = store.query(LATE, run=run)
     passing, failing = filters.passing(rows, run, name="a"), filters.failing(rows, run, name="a")
     assert [verdict.passed for verdict in failing] == [not verdict.passed for verdict in passing]
     assert failing.by_reason() == {"selected": 20}
@@ -65,7 +64,7 @@ def test_rows_may_name_an_id_twice_and_ids_of_two_kinds(run):
 
 def test_a_filter_of_the_same_name_takes_the_place_of_the_older_one(run):
     for sql, name in (
-        (WIDE, "gap"),
+        (LATE, "gap"),
         ("SELECT id FROM instruction LIMIT 5", "few"),
         ("SELECT id FROM image_pair LIMIT 1", "gap"),
     ):
@@ -81,7 +80,7 @@ def test_a_filter_of_the_same_name_takes_the_place_of_the_older_one(run):
 @pytest.mark.parametrize("name", ["", " ", "a b", "../gap", "a/b", ".gap", "gap\n", "<b>"])
 def test_a_name_that_no_check_has_is_refused_and_nothing_is_kept(run, name):
     with pytest.raises(RecordError, match="cannot be a check's name"):
-        run.mark(filters.passing(store.query(WIDE, run=run), run, name=name))
+        run.mark(filters.passing(store.query(LATE, run=run), run, name=name))
     assert run.verdicts == [] and not (run.folder / "verdicts").exists()
 
 
@@ -100,11 +99,78 @@ def test_rows_without_ids_or_with_ids_that_the_run_does_not_have_are_refused(run
 
 def test_rows_that_select_nothing_are_about_the_one_kind_there_is_and_refused_where_there_are_several(run, tmp_path):
     with pytest.raises(InputError, match="no row is selected, and the run holds 3 kinds of record"):
-        filters.failing(store.query(f"{WIDE} AND false", run=run), run, name="gap")
+        filters.failing(store.query(f"{LATE} AND false", run=run), run, name="gap")
     one = runner.run(tasks.make, tasks.tasks(3), client=Scripted(tasks.echo), out=tmp_path / "one")
     none = store.query("SELECT id FROM run WHERE output = ''", run=one)
     assert [verdict.passed for verdict in filters.failing(none, one, name="empty")] == [True] * 3
     assert [verdict.passed for verdict in filters.passing(none, one, name="empty")] == [False] * 3
+
+
+def test_scores_that_a_model_gave_select_nothing_until_the_caller_says_that_nobody_checked_the_judge(run):
+    rows = store.query(JUDGED, run=run)
+    for filter in (filters.passing, filters.failing):
+        with pytest.raises(
+            InputError,
+            match=r"the rows of 'gap' must not filter: the query selects by score_chosen(?s:.*)uncalibrated=True",
+        ):
+            filter(rows, run, name="gap")
+    verdicts = filters.passing(rows, run, name="gap", uncalibrated=True)
+    assert [verdict.passed for verdict in verdicts] == [is_late(record) for record in preferences(run)]
+    assert {(verdict.check, verdict.detail) for verdict in verdicts} == {
+        ("uncalibrated.gap", f"{JUDGED}; uncalibrated: its judge was never compared with people")
+    }
+    assert run.mark(verdicts).warning.startswith(
+        "Filtered by an uncalibrated judge: its judge was never compared with people."
+    )
+    with pytest.raises(RecordError, match="cannot be a check's name"):
+        run.mark(filters.passing(rows, run, name="", uncalibrated=True))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT subject AS id FROM rating WHERE value < 2", 'SELECT first AS id FROM "VOTE"',
+        """SELECT record_id AS id FROM verdict WHERE "check" = 'judge' AND reason <> ''""",
+    ],
+)  # fmt: skip
+def test_ratings_votes_and_marks_of_a_model_are_asked_after_and_those_of_people_are_not(sql, run, tmp_path):
+    made = {}
+    for by in ("model", "people"):
+        given = Provenance("given", model="judge-1" if by == "model" else "")
+
+        async def make(number, client, given=given):
+            good, bad = Instruction(f"ask {number}", output="x" * number), Instruction(f"ask {number}", output="no")
+            rating = Rating(good.id, "honesty", number, "r", provenance=given)
+            return [good, bad, rating, Vote(good.id, bad.id, "first", "r", provenance=given)]
+
+        made[by] = runner.run(make, range(4), client=Scripted(""), out=tmp_path / by)
+    texts = [record for record in made["model"].records if isinstance(record, Instruction)]
+    if "verdict" in sql:
+        made["model"].mark([Verdict(text.id, "judge", True, 1.0, "low_rating") for text in texts[::2]])
+        made["people"].mark([Verdict(text.id, "people", True, 1.0, "low_rating") for text in texts[::2]])
+        sql = {"model": sql, "people": sql.replace("judge", "people")}
+    else:
+        sql = {"model": sql, "people": sql}
+    with pytest.raises(InputError, match=r"must not filter: the query selects by (rating|VOTE|judge)"):
+        filters.failing(store.query(sql["model"], run=made["model"]), made["model"], name="low")
+    for by, options in (("people", {}), ("model", {"uncalibrated": True})):
+        assert filters.failing(store.query(sql[by], run=made[by]), made[by], name="low", **options).failed
+    # Other queries say nothing of the judge, whatever words stand in the texts.
+    rows = store.query("SELECT id FROM instruction WHERE output LIKE '%vote%' OR length(output) > 1", run=made["model"])
+    assert filters.passing(rows, made["model"], name="long").failed
+    # Of rows without a query nobody knows.
+    with pytest.raises(InputError, match="must not filter: no query says what selects them"):
+        filters.passing(rows.arrow, made["model"], name="long")
+    assert filters.passing(rows.arrow, made["people"], name="long").failed
+
+
+def test_a_detail_has_the_parameters_and_of_a_long_query_a_hash_of_the_whole(run):
+    detail = lambda sql, parameters: filters.passing(store.query(sql, parameters, run=run), run, name="a")[0].detail
+    by_day = "SELECT id FROM preference WHERE right(prompt, 1)::INT % 5 > $day"
+    assert detail(by_day, {"day": 1}) == f"{by_day} with {{'day': 1}}"
+    long = [detail(f"{by_day} AND '{'x' * 300}' <> '{other}'", {"day": day}) for other in "ab" for day in (0, 1)]
+    assert len(set(long)) == 4 and len({each[:300] for each in long}) == 1
+    assert all(re.fullmatch(r"(?s:.{300})… \([0-9a-f]{24}\)", each) for each in long)
 
 
 # --- the console without a browser
@@ -155,7 +221,7 @@ def test_a_console_says_that_the_offline_rules_made_its_rows(tmp_path):
 
 
 def test_a_query_that_is_wrong_says_so_and_leaves_no_rows_to_export(console):
-    console.query(WIDE)
+    console.query(LATE)
     console.query("SELECT gap FROM preference <script>")
     assert (
         console.rows is None
@@ -169,10 +235,15 @@ def test_a_query_that_is_wrong_says_so_and_leaves_no_rows_to_export(console):
         "SELECT * FROM read_text('/etc/hostname')",
         "COPY preference TO 'x.csv'",
         "",
-        "SELECT 'infinity'::DATE AS day",
     ):
         console.query(sql)
         assert len(said(console)) > 20 and "sdw-error" in console._said.value
+
+
+def test_dates_that_python_has_no_place_for_are_text_in_the_grid(console):
+    console.query("SELECT 'infinity'::DATE AS day, DATE '20000-01-01' AS far")
+    assert len(console.rows) == 1 and "infinity" in Drawn(console._grid.value).words
+    assert "20000-01-01" in Drawn(console._grid.value).words
 
 
 def test_what_a_model_wrote_is_text_in_the_grid_in_messages_and_in_names(console):
@@ -186,7 +257,7 @@ def test_what_a_model_wrote_is_text_in_the_grid_in_messages_and_in_names(console
     console.name.value, console.file.value = "<img src=x>", "<img src=x>.csv"
     console.export()
     assert not Drawn(console._kept.value).foreign and "exports/<img src=x>.csv" in Drawn(console._kept.value).words
-    console.query(WIDE)
+    console.query(LATE)
     console.save()
     assert not Drawn(console._kept.value).foreign and "'<img src=x>' cannot be" in Drawn(console._kept.value).words
 
@@ -204,20 +275,20 @@ def test_a_large_result_is_drawn_in_part_and_kept_whole(console):
 
 
 def test_each_button_does_what_the_call_that_it_shows_does(console, run):
-    console.query(WIDE)
-    console.name.value, console.file.value = " wide_gap ", "deep/wide.csv"
+    console.query(LATE)
+    console.name.value, console.file.value = " late ", "deep/late.csv"
 
     def call():
         return html.unescape(re.search(r"<code[^>]*>(.*)</code>", console._kept.value)[1])
 
-    plain = {"store": store, "filters": filters, "run": run, "rows": store.query(WIDE, run=run)}
+    plain = {"store": store, "filters": filters, "run": run, "rows": store.query(LATE, run=run)}
     console.export_button.click()
-    written = (console.folder / "deep" / "wide.csv").read_bytes()
-    assert written.startswith(b'"id","chosen","gap"\n') and written.count(b"\n") == 21
+    written = (console.folder / "deep" / "late.csv").read_bytes()
+    assert written.startswith(b'"id","chosen","day"\n') and written.count(b"\n") == 21
     assert eval(call(), plain).read_bytes() == written
 
     console.save_button.click()
-    assert "wide_gap: 36 records, 16 failed (16 not_selected). Saved." in Drawn(console._kept.value).words
+    assert "late: 36 records, 16 failed (16 not_selected). Saved." in Drawn(console._kept.value).words
     saved = run.verdicts
     assert eval(call(), plain).verdicts == saved and len(saved) == 36
 
@@ -225,7 +296,20 @@ def test_each_button_does_what_the_call_that_it_shows_does(console, run):
     console.save_button.click()
     assert "Saved, in place of 36 that had this name." in Drawn(console._kept.value).words
     assert [verdict.passed for verdict in run.verdicts] == [not verdict.passed for verdict in saved]
-    assert call() == "run.mark(filters.failing(rows, run, name='wide_gap'))"
+    assert call() == "run.mark(filters.failing(rows, run, name='late'))"
+
+
+def test_the_console_saves_what_an_uncalibrated_judge_selects_only_where_its_box_is_ticked(console, run):
+    console.query(JUDGED)
+    console.name.value = "gap"
+    console.save_button.click()
+    assert "must not filter: the query selects by score_chosen" in Drawn(console._kept.value).words
+    assert not run.verdicts
+    console.uncalibrated.value = True
+    for saved in ("Saved.", "Saved, in place of 36 that had this name."):
+        console.save_button.click()
+        assert f"uncalibrated.gap: 36 records, 16 failed (16 not_selected). {saved}" in Drawn(console._kept.value).words
+    assert "run.mark(filters.passing(rows, run, name='gap', uncalibrated=True))" in Drawn(console._kept.value).words
 
 
 def test_the_box_runs_a_query_in_a_thread_and_one_at_a_time_and_stops_it(console):
@@ -258,9 +342,9 @@ def test_a_query_that_an_interrupt_ended_leaves_the_console_as_it_was(console, m
     with monkeypatch.context() as patch:
         patch.setattr(store.sql, "answer", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            console.query(WIDE)
+            console.query(LATE)
     assert not console.query_box.is_running and console.export_button.disabled and console.rows is None
-    console.query(WIDE)
+    console.query(LATE)
     assert len(console.rows) == 20
 
 
@@ -272,7 +356,7 @@ def test_a_button_that_cannot_do_its_work_says_why(console, run):
         assert why in Drawn(console._kept.value).words
         console.save_button.click()
         assert "no column 'id'" in Drawn(console._kept.value).words
-    console.query(WIDE)
+    console.query(LATE)
     console.save_button.click()
     assert "Saved" in Drawn(console._kept.value).words and len(run.verdicts) == 36
     console.name.value = "no name"
@@ -329,13 +413,13 @@ def test_in_jupyterlab_a_query_is_typed_run_stopped_exported_and_saved(run, tmp_
         drawn.get_by_text("There are: instruction(id,").wait_for(timeout=10_000)
         assert grid.count() == 0 and drawn.get_by_role("button", name="Export").is_disabled()
 
-        box.fill(WIDE)
+        box.fill(LATE)
         page.keyboard.press("Control+Enter")
         drawn.get_by_text("20 rows,").wait_for(timeout=10_000)
         drawn.get_by_role("button", name="Export").click()
         drawn.get_by_text("20 rows are in").wait_for(timeout=10_000)
         assert len(store.query("SELECT * FROM t", t=run.folder / "exports" / "rows.parquet")) == 20
-        drawn.get_by_placeholder("wide_gap").fill("gap")
+        drawn.get_by_placeholder("too_long").fill("gap")
         drawn.get_by_role("button", name="Save as verdicts").click()
         drawn.get_by_text("gap: 36 records, 16 failed (16 not_selected). Saved.").wait_for(timeout=10_000)
         notebook.run(1)

@@ -55,6 +55,7 @@ def test_pairs_of_one_text_or_seen_before_or_without_an_answer_are_no_pairs(tmp_
         {"chosen": asked + " Hello", "rejected": asked + " Go away"},
         {"chosen": asked + " Hello", "rejected": asked + " Go away"},
         {"chosen": asked + " Hello", "rejected": asked + " Hello"},
+        {"chosen": asked + " Hello", "rejected": asked + "  Hello\n"},
         {"chosen": asked + " ", "rejected": asked + " Hello"},
         {"chosen": "Hello", "rejected": "Go away"},
         {"chosen": asked + " Hello", "rejected": 7},
@@ -64,10 +65,10 @@ def test_pairs_of_one_text_or_seen_before_or_without_an_answer_are_no_pairs(tmp_
     ]
     found = imports.hh_rlhf(lines(tmp_path / "pairs.jsonl", rows))
     assert len(found.preferences) == 1
-    wanted = ["duplicate", "identical", "empty", *["odd_value"] * 3, "missing_column", "odd_value"]
+    wanted = ["duplicate", "identical", "identical", "empty", *["odd_value"] * 3, "missing_column", "odd_value"]
     assert reasons(found) == wanted
     assert found.failures[0].detail == "pairs.jsonl, line 2: says what pairs.jsonl, line 1 says"
-    assert "\\ud800" in found.failures[5].raw
+    assert "\\ud800" in found.failures[6].raw
 
 
 # --- AlpacaEval -------------------------------------------------------------------------------------------------------
@@ -272,12 +273,14 @@ def test_alpaca_rows_come_in_from_a_list_and_from_lines_alike(tmp_path):
         {"instruction": "Add.", "input": "1 and 2", "output": "3"}, {"instruction": "Greet.", "output": "Hello"},
         {"instruction": "Add.", "input": "1 and 2", "output": "3"}, {"instruction": "Add.", "input": "", "output": " "},
         {"instruction": "Add.", "input": 3, "output": "4"}, {"instruction": "Add."},
+        {"instruction": "Part.", "input": None, "output": "Bye"},
     ]  # fmt: skip
     (tmp_path / "list.json").write_text(json.dumps(rows, indent=1))
     found = imports.alpaca(tmp_path / "list.json", model="text-davinci-003")
     assert [(text.instruction, text.input, text.output) for text in found.instructions] == [
         ("Add.", "1 and 2", "3"),
         ("Greet.", "", "Hello"),
+        ("Part.", "", "Bye"),
     ]
     assert {text.provenance.model for text in found.instructions} == {"text-davinci-003"}
     assert reasons(found) == ["duplicate", "empty", "odd_value", "missing_column"]
@@ -355,6 +358,56 @@ def test_distilabel_columns_give_completions_ratings_and_pairs_but_never_a_pair_
         2,
     )
     assert reasons(found) == ["missing", "empty", "identical", "tie", "odd_value", "odd_value"]
+
+
+def turns(*said):
+    """Messages: what the user says and the assistant answers, in turn."""
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)]
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def test_distilabel_keeps_all_turns_and_the_system_prompt_before_the_answer(tmp_path):
+    asked, good, bad = turns("Hi?", "Hello", "Bye?"), turns("", "So long")[1:], turns("", "No")[1:]
+    whole = "\n\nSystem: Be brief.\n\nHuman: Hi?\n\nAssistant: Hello\n\nHuman: Bye?\n\nAssistant:"
+    prompts = [[SYSTEM, *asked], [SYSTEM, *asked], "Bye?", asked[-1:], [SYSTEM, asked[0]], [SYSTEM, *asked]]
+    before = [[], [SYSTEM, *asked], [SYSTEM, *asked], [SYSTEM, *asked], [SYSTEM, *asked], asked[-1:]]
+    for at, (prompt, earlier) in enumerate(zip(prompts, before, strict=True)):
+        row = {"prompt": prompt, "chosen": [*earlier, *good], "rejected": [*earlier, *bad]}
+        found = imports.distilabel(lines(tmp_path / f"{at}.jsonl", [row]))
+        assert [(pair.prompt, pair.chosen, pair.rejected) for pair in found.preferences] == [(whole, "So long", "No")]
+    row = {"prompt": [SYSTEM, *asked], "generations": ["So long"], "generation_model": "a"}
+    (made,) = imports.distilabel(lines(tmp_path / "made.jsonl", [row])).instructions
+    assert (made.instruction, made.output) == (whole, "So long")
+
+
+def test_distilabel_pairs_without_an_answer_or_of_other_turns_are_no_pairs(tmp_path):
+    good, bad = turns("Hi?", "Hello"), turns("Hi?", "No")
+    rows = [
+        {"prompt": "Hi?", "chosen": [*good, *turns("And?")], "rejected": bad},
+        {"prompt": "Hi?", "chosen": turns("Hi?"), "rejected": turns("Hi?")},
+        {"prompt": "Hi?", "chosen": good, "rejected": turns("Bye?", "No")},
+        {"prompt": "Bye?", "chosen": good, "rejected": bad},
+        {"prompt": "Hi?", "chosen": [SYSTEM, *good], "rejected": [*turns("Oh"), *bad]},
+        {"prompt": good, "chosen": good, "rejected": bad},
+        {"prompt": "Hi?", "chosen": [{"role": "tool", "content": "x"}, *good[1:]], "rejected": bad},
+        {"prompt": "Hi?", "chosen": [*turns(None, " "), *good], "rejected": turns("Hi?", None)},
+        {"prompt": [], "chosen": good, "rejected": bad},
+    ]
+    found = imports.distilabel(lines(tmp_path / "rows.jsonl", rows))
+    assert reasons(found) == [
+        "no_answer", "no_answer", *["prompts_differ"] * 3, "odd_value", "odd_value", "empty", "odd_value",
+    ]  # fmt: skip
+    assert not found.preferences and [json.loads(failure.raw) for failure in found.failures] == rows
+
+
+def test_a_chosen_answer_that_is_rated_below_the_rejected_one_is_no_pair(tmp_path):
+    pair = {"prompt": "Hi?", "chosen": "Hello", "rejected": "No"}
+    rows = [{**pair, "chosen_rating": good, "rejected_rating": 3} for good in (2, 3, 4, None)]
+    found = imports.distilabel(lines(tmp_path / "rows.jsonl", rows))
+    assert reasons(found) == ["odd_value", "tie"] and len(found.preferences) == 2
+    assert found.failures[0].detail.endswith("chosen is rated 2, below rejected with 3")
 
 
 def test_distilabel_parquet_with_one_model_for_all_is_read(tmp_path):

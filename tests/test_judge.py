@@ -504,6 +504,13 @@ def test_a_judge_of_a_writers_family_is_warned_about_by_name_and_any_other_is_no
     assert judge.same_family_warning("gpt-4o", []) == judge.same_family_warning("", [""]) == ""
 
 
+def test_a_distilled_model_is_of_both_families_and_an_annotator_is_not_of_the_benchmarks():
+    assert "gpt4" in judge.same_family_warning("alpaca_eval_gpt4", ["gpt4", "vicuna-13b", "llama-2-70b-chat-hf"])
+    assert "vicuna" not in judge.same_family_warning("weighted_alpaca_eval_gpt4_turbo", ["gpt4", "vicuna-13b"])
+    for own in ("Qwen2.5-72B", "deepseek-chat"):
+        assert "R1-Distill" in judge.same_family_warning(own, ["deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"])
+
+
 # --- the offline judge ------------------------------------------------------------------------------------------------
 
 GOOD = (

@@ -17,6 +17,7 @@ SMALL = {
     "01_provenance": {"rows": 20, "personas": 2},
     "02_prompts": {"count": 60},
     "05_rag_questions": {"tasks": 120},
+    "06_preferences": {"prompts": 60},
     "11_durable_runs": {"tasks": 24, "moments": (12,), "concurrencies": (4,)},
 }
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -48,9 +49,8 @@ def texts(path):
 
 
 def test_there_are_notebooks():
-    assert {"00_start_here", "01_provenance", "02_prompts", "05_rag_questions", "11_durable_runs"} <= {
-        path.stem for path in NOTEBOOKS
-    }
+    names = {"00_start_here", "01_provenance", "02_prompts", "05_rag_questions", "06_preferences", "11_durable_runs"}
+    assert names <= {path.stem for path in NOTEBOOKS}
 
 
 # --- they run ---------------------------------------------------------------------------------------------------------

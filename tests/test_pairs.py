@@ -22,6 +22,7 @@ from workbench.recipes import preference
 from workbench.records import Instruction, Preference, Provenance, Rating, Vote, by_id
 
 JUDGE = Provenance("preference", model="judge-1", endpoint="https://judge", prompt="judge/x@1#1", requests=("key-1",))
+JUDGED = Judge("judge-1", ("judge/x@1#1",), ("a",))
 
 
 def text(output, prompt="What is a lease?", model="writer-1", **fields):
@@ -35,7 +36,7 @@ def rate(subject, *values, rater="judge-1", dimensions="abcdefgh"):
     ]
 
 
-def proposing(gap, worst=0.0, judge=Judge("judge-1", ("judge/x@1#1",))):
+def proposing(gap, worst=0.0, judge=JUDGED):
     """A calibration that proposes this gap, where the judge is at worst that much less often right than a person."""
     share = Interval(0.8, 0.7, 0.9, 100)
     found = Agreement("overall", 50, share, share, Interval(0.0, worst, 0.1, 100))
@@ -136,7 +137,7 @@ def test_a_prompt_with_one_text_left_has_no_pair():
 
 def test_texts_of_other_prompts_are_never_paired_and_an_input_makes_another_prompt():
     texts = [text("a"), text("b", prompt="Why?"), text("c", input="of a queue"), text("d", input="of a house")]
-    made = pairs.pairs(texts, [each for at, one in enumerate(texts) for each in rate(one, at)])
+    made = pairs.pairs(texts, [each for at, one in enumerate(texts, 1) for each in rate(one, at)])
     assert not made.records and made.by_reason() == {"one_text": 4} and made.prompts == 4
     texts = [text("c", input="of a queue"), text("d", input="of a queue")]
     made = pairs.pairs(texts, rate(texts[0], 1) + rate(texts[1], 5))
@@ -168,6 +169,25 @@ def test_a_rater_who_rated_a_text_three_times_counts_once_with_the_mean():
     assert shown(pairs.pairs([one, two], ratings)) == [("a", "b", 3, 1)]
 
 
+def test_a_rating_that_was_lost_is_not_one_that_does_not_apply():
+    """Of the first text the low rating in b was lost. By what is left it would be the best."""
+    made = rated(("a", 5), ("b", 4, 4), ("c", 2, None), ("d", 1, 1))
+    assert shown(made) == [("b", "d", 4, 1)] and made.by_reason() == {"missing_rating": 1}
+    assert "its rating of b is missing" in made.dropped[0].detail
+    two = (("a", 5), ("b", 4, 4))
+    assert rated(*two).by_reason() == {"missing_rating": 1, "one_text": 1} and len(rated(*two, dimension="a")) == 1
+
+
+def test_a_dimension_lost_for_a_whole_prompt_is_seen_by_the_other_prompts():
+    texts = [text(f"{answer} {number}", prompt=f"prompt {number}") for number in range(5) for answer in "ab"]
+    some = lambda at: rate(texts[at], 1 + 4 * (at % 2), *([3] if at > 1 else []))
+    made = pairs.pairs(texts, [each for at in range(10) for each in some(at)])
+    assert len(made) == 4 and made.by_reason() == {"missing_rating": 2, "one_text": 1}
+    # Most prompts never had it: then it is the few that have more, and nothing was lost.
+    some = lambda at: rate(texts[at], 1 + 4 * (at % 2), *([3] if at > 7 else []))
+    assert len(pairs.pairs(texts, [each for at in range(10) for each in some(at)])) == 5
+
+
 VALUES = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c", "c ", "", "d", "e e", "e\ne"]),
@@ -195,7 +215,8 @@ def test_pairs_are_those_of_an_exact_brute_force(rows, gap, per_prompt):
     for one in texts:
         words = tuple(one.output.split())
         applying = {each.dimension: Fraction(each.value) for each in ratings[one.id] if each.value is not None}
-        if words and applying and words not in values:
+        is_whole = len(ratings[one.id]) == max(map(len, ratings.values()))  # else a rating was lost
+        if words and applying and is_whole and words not in values:
             values[words] = (one.output, applying)
     found = []
     for (first, a), (second, b) in combinations(values.values(), 2):
@@ -235,9 +256,11 @@ def test_no_order_of_texts_or_ratings_changes_which_pairs_are_made():
 
 def test_the_gap_is_the_given_one_else_the_calibrations_else_one_and_it_is_said_which():
     rows, calibration = (("a", 5), ("b", 4)), proposing(1.5)
-    assert rated(*rows).min_gap == pairs.DEFAULT_GAP == 1 and "by default: no calibration" in repr(rated(*rows))
+    assert rated(*rows).min_gap == pairs.DEFAULT_GAP == 1
+    assert "by default, one step of 1 to 5: no calibration" in repr(rated(*rows))
     made = rated(*rows, calibration=calibration)
-    assert made.min_gap == 1.5 and not made.records and "at least 1.5 (proposed by the calibration)" in repr(made)
+    assert made.min_gap == 1.5 and not made.records and "at least 1.5 (proposed by the calibration:" in repr(made)
+    assert "the smallest such of 1 tried on these same pairs" in made.rule
     made = rated(*rows, min_gap=0.75, calibration=calibration)
     assert made.min_gap == 0.75 and made.records and "at least 0.75 (as given)" in repr(made)
     assert "not known: no calibration" in rated(*rows).warning and not made.warning
@@ -247,9 +270,12 @@ def test_the_gap_is_the_given_one_else_the_calibrations_else_one_and_it_is_said_
 
 def test_a_calibration_proposes_no_gap_for_another_judge_another_prompt_or_one_dimension():
     rows = (("a", 5), ("b", 4))
-    for other in (Judge("judge-2", ("judge/x@1#1",)), Judge("judge-1", ("judge/y@1#2",))):
+    for other in (Judge("judge-2", ("judge/x@1#1",), ("a",)), Judge("judge-1", ("judge/y@1#2",), ("a",))):
         with pytest.raises(InputError, match=r"compared with people was judge-.*another judge\. Calibrate"):
             rated(*rows, calibration=proposing(1.5, judge=other))
+    more = Judge("judge-1", ("judge/x@1#1",), ("a", "b"))
+    with pytest.raises(InputError, match=r"were its ratings in a, b, and these are its ratings in a\. Calibrate"):
+        rated(*rows, calibration=proposing(1.5, judge=more))
     with pytest.raises(InputError, match="not of 'a' alone"):
         rated(*rows, calibration=proposing(1.5), dimension="a")
 
@@ -277,6 +303,17 @@ def test_records_of_another_kind_are_refused_with_what_to_do():
         pairs.pairs([one], [one])
     with pytest.raises(InputError, match="votes are Vote records, got a Rating"):
         pairs.from_votes([one], rate(one, 1))
+
+
+def test_the_default_gap_is_refused_for_ratings_of_another_scale():
+    rows = (("a", 9), ("b", 2))
+    with pytest.raises(InputError, match=r"scale from 1 to 5, and these ratings go from 2 to 9\. Give min_gap"):
+        rated(*rows)
+    with pytest.raises(InputError, match="go from 0 to 1"):
+        rated(("a", 0), ("b", 1))
+    assert len(rated(*rows, min_gap=2)) == 1
+    # Of one dimension its own values count, and a rating that does not apply has none.
+    assert len(rated(("a", 5, 9), ("b", 1, 2), ("c", None, 3), dimension="a")) == 1
 
 
 # --- what a pair says of itself
@@ -320,7 +357,8 @@ def test_pairs_print_what_was_made_dropped_and_how_long_it_is_and_escape_it():
     lines = repr(made).splitlines()
     assert lines[0] == "1 preference pairs of 1 prompts" and "dropped: 1 empty." in lines[2]
     assert (
-        "the longer text is chosen in 100% of 1 pairs" in lines[3]
+        "fewer than two prompts have texts of different lengths, so whether the longer one wins cannot be told"
+        in lines[3]
         and "16 characters in chosen texts, 8 in rejected" in lines[3]
     )
     odd = pairs.pairs([text("a", prompt="<script>")], [])._repr_html_()
@@ -355,18 +393,34 @@ def test_a_judge_that_rates_by_length_is_caught_and_a_fair_one_is_not():
     assert blind.longer_wins.low < 0.5 < blind.longer_wins.high and "does not show that it follows length" in str(blind)
 
 
-def test_the_share_of_longer_winners_is_counted_over_pairs_whose_lengths_differ_with_wilsons_interval():
+def test_the_share_of_longer_winners_is_counted_over_pairs_whose_lengths_differ_with_an_interval_over_prompts():
     texts, ratings = [], []
     for number, (good, bad) in enumerate([("aaa", "b")] * 3 + [("a", "bbb")] + [("aa", "bb")] * 2):
         two = [text(good, prompt=str(number)), text(bad, prompt=str(number))]
         texts, ratings = texts + two, ratings + rate(two[0], 5) + rate(two[1], 1)
     length = pairs.pairs(texts, ratings).length
-    ci = binomtest(3, 4).proportion_ci(method="wilson")
     assert length.pairs == 6 and length.longer_wins.n == 4 and length.longer_wins.value == 0.75
-    assert (length.longer_wins.low, length.longer_wins.high) == pytest.approx((ci.low, ci.high), abs=1e-6)
+    draws = np.random.default_rng(1).choice([1, 1, 1, 0], (4_000, 4)).mean(axis=1)
+    assert (length.longer_wins.low, length.longer_wins.high) == tuple(np.quantile(draws, [0.025, 0.975]))
     assert (length.mean_chosen, length.mean_rejected) == ((9 + 1 + 4) / 6, (3 + 3 + 4) / 6)
     same = rated(("aa", 5), ("bb", 1)).length
-    assert same.longer_wins is None and same.correlation is None and "have the same lengths" in str(same)
+    assert same.longer_wins is None and same.correlation is None and "cannot be told" in str(same)
+
+
+def test_many_pairs_of_a_prompt_narrow_the_share_of_longer_winners_no_more_than_one():
+    """In half of 20 prompts the longer texts win, in the others the shorter ones: 6 pairs of each say what one does."""
+    texts, ratings = [], []
+    for number in range(20):
+        for size in range(1, 5):
+            texts.append(text(str(number) * 9 + "x" * size, prompt=str(number)))
+            ratings += rate(texts[-1], size if number % 2 else 5 - size)
+    widths = []
+    for per_prompt, count in (("best", 20), ("all", 120)):
+        share = pairs.pairs(texts, ratings, per_prompt=per_prompt).length.longer_wins
+        assert (share.value, share.n) == (0.5, count)
+        widths.append(share.high - share.low)
+    ci = binomtest(60, 120).proportion_ci(method="wilson")
+    assert widths[0] == pytest.approx(widths[1], abs=0.02) and min(widths) > 2 * (ci.high - ci.low)
 
 
 def test_the_correlation_is_spearmans_over_both_orders_of_every_two_texts():
@@ -388,7 +442,7 @@ def test_the_correlation_is_spearmans_over_both_orders_of_every_two_texts():
 
 def test_the_interval_resamples_prompts_and_ranks_anew_as_a_plain_bootstrap_does():
     completions, ratings = corpus(lambda size, chance: round(size / 150 + 3 * chance), prompts=40, texts=3)
-    found = pairs.pairs(completions, ratings).length.correlation
+    found = pairs.pairs(completions, ratings, min_gap=1).length.correlation
     value, by_prompt = {each.subject: each.value for each in ratings}, defaultdict(list)
     for one in completions:
         by_prompt[one.instruction].append(one)
@@ -403,7 +457,7 @@ def test_the_interval_resamples_prompts_and_ranks_anew_as_a_plain_bootstrap_does
     ]
     low, high = np.quantile(draws, [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.04)
-    assert found == pairs.pairs(completions, ratings).length.correlation, "the same seed, the same interval"
+    assert found == pairs.pairs(completions, ratings, min_gap=1).length.correlation, "the same seed, the same interval"
 
 
 def test_prompts_that_are_repeated_tenfold_narrow_no_interval():
@@ -411,8 +465,8 @@ def test_prompts_that_are_repeated_tenfold_narrow_no_interval():
     few = corpus(lambda size, chance: size / 100 + 3 * chance, prompts=15, texts=3)
     many = corpus(lambda size, chance: size / 100 + 3 * chance, prompts=150, texts=3)
     width = lambda interval: interval.high - interval.low
-    assert width(pairs.pairs(*many).length.correlation) < 0.5 * width(pairs.pairs(*few).length.correlation)
-    assert isinstance(pairs.pairs(*few).length.correlation, Interval)
+    many, few = (pairs.pairs(*some, min_gap=1).length.correlation for some in (many, few))
+    assert width(many) < 0.5 * width(few) and isinstance(few, Interval)
 
 
 # --- votes
@@ -473,6 +527,11 @@ def test_votes_that_cannot_make_a_pair_are_dropped_with_a_reason():
         "not_compared": 1,
     }
     assert made.dropped[-1].detail.startswith(two.id)
+
+
+def test_votes_on_texts_that_were_not_given_are_counted_as_votes():
+    votes = [Vote("gone", "lost", "first", "Ann"), Vote("gone", "lost", "first", "Ben")]
+    assert "2 votes are of 2 texts" in pairs.from_votes([], votes).dropped[0].detail
 
 
 # --- real judgements

@@ -75,6 +75,16 @@ def test_the_member_has_the_sampling_of_its_client(tmp_path):
     assert llm.to(llm.Ledger(pool, tmp_path / "l.sqlite"), "short").sampling.max_tokens == 7
 
 
+@pytest.mark.parametrize("changed", [{"sampling": Sampling(temperature=1.0)}, {"model": "b2"}])
+def test_a_run_in_the_same_folder_asks_a_member_that_was_changed_again(changed, tmp_path):
+    runner.run(both, tasks.tasks(3), client=llm.Pool(small=scripted("a"), large=scripted("b")), out=tmp_path)
+    reply = lambda request: tasks.answer("anew")
+    pool = llm.Pool(small=scripted("a"), large=llm.Scripted(reply, **{"model": "b"} | changed))
+    run = runner.run(both, tasks.tasks(3), client=pool, out=tmp_path)
+    assert len(pool.member("large").requests) == 3 and not pool.member("small").requests
+    assert [row.output for row in run.records][1::2] == ["anew"] * 3
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

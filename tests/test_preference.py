@@ -4,6 +4,8 @@ import asyncio
 import json
 import random
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from workbench import llm, prompts, runner, store
+from tests.conftest import ROOT
+from workbench import llm, prompts, runner, share, store
 from workbench.errors import CallFailed, ClientError, InputError, PromptError, StoreError
 from workbench.llm import Budget, Offline, Request, Scripted
 from workbench.llm.judge import DIMENSIONS
@@ -84,8 +87,8 @@ def test_principles_have_the_shares_of_their_weights_and_honesty_turns_into_cali
     shares = {"helpfulness": 0.6, "truthfulness": 0.2, "honesty": 0.18, "verbalized_calibration": 0.02}
     drawn = [each for task in tasks(1500) for each in task.writers]
     counts = Counter(each.principle for each in drawn)
-    for name, share in shares.items():
-        low, high = binom.ppf([1e-4, 1 - 1e-4], len(drawn), share)
+    for name, expected in shares.items():
+        low, high = binom.ppf([1e-4, 1 - 1e-4], len(drawn), expected)
         assert low <= counts[name] <= high, name
     style = Style(weights={"honesty": 1, "truthfulness": 3}, calibrated=0.5)
     drawn = [each for task in tasks(1000, style=style) for each in task.writers]
@@ -180,7 +183,7 @@ def test_a_text_file_has_a_prompt_a_line_and_blank_and_repeated_lines_are_counte
     found, settings = planned(tmp_path / "p.txt")
     assert found == [("What is tea?", ""), ("Write\u2028a poem.", "")]
     assert (settings["prompts"], settings["blank"], settings["repeated"]) == (2, 2, 1)
-    said = preference.warnings(preference.plan(tmp_path / "p.txt", writers=WRITERS), pool())
+    said = preference.plan(tmp_path / "p.txt", writers=WRITERS).notes(pool())
     assert said == [
         "2 of the prompts given are blank and left out.",
         "1 of the prompts given is there more than once, and asked once.",
@@ -389,14 +392,14 @@ def test_a_pool_without_the_judge_is_found_out_before_a_writer_is_paid():
         make(tasks()[0], members)
     assert not any(each.requests for each in members.members.values())
     with pytest.raises(ClientError, match="has no 'judge'"):
-        preference.warnings(preference.plan(given_prompts(1), writers=WRITERS), members)
+        preference.plan(given_prompts(1), writers=WRITERS).notes(members)
 
 
 def test_a_judge_of_a_writers_family_is_warned_about_before_the_run():
     plan = preference.plan(given_prompts(1), writers=WRITERS)
-    (said,) = preference.warnings(plan, pool(judge=Scripted([], model="model-9")))
+    (said,) = plan.notes(pool(judge=Scripted([], model="model-9")))
     assert "model-9 is of the family model" in said and "model-a, model-b" in said
-    assert preference.warnings(plan, pool()) == []
+    assert plan.notes(pool()) == []
 
 
 # --- runs
@@ -533,3 +536,42 @@ def test_an_instruction_made_to_be_slow_is_not(text):
     written(text)
     written(f"Rewrite this.\n\n{text}")
     assert time.process_time() - started < 1
+
+
+# --- from a terminal --------------------------------------------------------------------------------------------------
+
+
+def prefer(*arguments):
+    command = [sys.executable, "-m", "workbench", "prefer", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_the_command_answers_rates_pairs_and_exports_and_says_what_it_lost(tmp_path):
+    done = prefer(ROOT / "data/pairs/written.jsonl", "--out", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "60 tasks",
+        "offline rules, no model",
+        "of the family offline",
+        "with a gap of at least 1 (by default",
+        "dropped:",
+    ):
+        assert said in done.stdout
+    made = share.load(tmp_path / "p" / "preference.parquet")
+    assert len(made) > 20 and all(each.score_chosen - each.score_rejected >= 1 for each in made)
+    assert share.load(tmp_path / "p" / "preference.preference_chat.jsonl") == made
+    again = prefer(ROOT / "data/pairs/written.jsonl", "--out", tmp_path / "p", "--min-gap", "0.5")
+    assert again.returncode == 0 and len(share.load(tmp_path / "p" / "preference.parquet")) > len(made)
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
+    (tmp_path / "p.txt").write_text("What is tea?\n")
+    for arguments, said in (
+        ((tmp_path / "none.txt", "--out", tmp_path / "o"), "cannot read"),
+        ((tmp_path / "p.txt", "--out", tmp_path / "o", "--each", 4), "each=4 needs 4 different writers"),
+        ((tmp_path / "p.txt", "--out", tmp_path / "o", "--writers", "a,b"), "where is 'a'?"),
+        ((tmp_path / "p.txt", "--out", tmp_path / "o", "--calibration", tmp_path), "there is no calibration"),
+        ((tmp_path / "p.txt", "--out", tmp_path / "o", "--min-gap", 4.5), "no pair is left to train on"),
+    ):
+        done = prefer(*arguments)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -623,6 +623,22 @@ def test_one_repair_is_asked_for_and_the_row_says_so_with_both_requests(tmp_path
     assert replace(second, messages=first.messages) == first  # the same parameters and sample number
 
 
+@pytest.mark.parametrize(
+    "between", ["\n", " The text says {not JSON}, so finally ", '\n```json\n{"else": [{"answer": "c"}]}']
+)
+def test_of_two_objects_with_the_same_key_nobody_knows_which_is_meant(between):
+    prompt = made({"answer": "str: a"}, "json")
+    both = '{"answer": "a"}' + between + '{"answer": "b"}'
+    check(prompt.parse(both), both, "two JSON objects have a 'answer'")
+    assert prompt.parse('{"answer": "a"}' + between) == {"answer": "a"}
+
+
+def test_what_a_model_thinks_aloud_first_is_no_answer():
+    thought = '<think>\nPerhaps {"answer": "draft"}?\n[[ ## answer ## ]]\ndraft\n</think>\n'
+    assert made({"answer": "str: a"}, "json").parse(thought + '{"answer": "final"}') == {"answer": "final"}
+    assert made({"answer": "str: a"}).parse(thought + "[[ ## answer ## ]]\nfinal") == {"answer": "final"}
+
+
 def test_a_repair_of_json_names_the_keys_and_what_was_wrong(tmp_path):
     prompt = made({"answer": "str: a", "score": "int: s"}, "json")
     _, (_, second), _ = asked(['{"answer": "So."}', '{"answer": "So.", "score": 1}'], prompt, tmp_path)

@@ -220,7 +220,7 @@ def test_a_disk_that_fills_up_ends_the_run_in_words_and_keeps_whole_shards(tmp_p
 
     def full(rows, path, **options):
         if "000003" in str(path):
-            raise store._cannot_write(path, OSError(28, "No space left on device"))
+            raise store.cannot_write(path, OSError(28, "No space left on device"))
         return real(rows, path, **options)
 
     monkeypatch.setattr(store, "write", full)

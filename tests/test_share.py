@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.test_records import of_kind
-from workbench import runner, share, store
+from workbench import imports, runner, share, store, trl_forms
 from workbench.errors import InputError, RecordError, StoreError
 from workbench.llm import Offline
 from workbench.recipes import persona, rag_qa
@@ -238,6 +239,53 @@ def test_reward_has_two_whole_conversations_with_the_same_first_turn(tmp_path):
     ]
 
 
+TALK = "\n\nSystem: Be brief.\n\nHuman: Hi?\n\nWell?\n\nAssistant: Hello\n\nHuman: Bye? \n\nAssistant:"
+TURNS = [("system", "Be brief."), ("user", "Hi?\n\nWell?"), ("assistant", "Hello"), ("user", "Bye? ")]
+
+
+def test_a_prompt_of_several_turns_is_those_turns_in_messages_and_stays_one_text_in_texts(tmp_path):
+    said = lambda *turns: [{"role": role, "content": text} for role, text in turns]
+    pair = Preference(TALK, " So  long", "No")
+    good, bad = ("assistant", "So  long"), ("assistant", "No")
+    assert shown([pair], "preference_chat", tmp_path) == [
+        {"prompt": said(*TURNS), "chosen": said(good), "rejected": said(bad)}
+    ]
+    assert shown([pair], "reward", tmp_path) == [{"chosen": said(*TURNS, good), "rejected": said(*TURNS, bad)}]
+    instructions = [Instruction(TALK, output=" So  long"), Instruction(TALK)]
+    assert shown([pair], "chat", tmp_path) == [{"messages": said(*TURNS, good)}]
+    assert shown(instructions, "chat", tmp_path) == [{"messages": said(*TURNS, good)}, {"messages": said(*TURNS)}]
+    assert shown([pair], "preference", tmp_path) == [{"prompt": TALK, "chosen": " So  long", "rejected": " No"}]
+    for path in share.export([pair], tmp_path).values():
+        assert share.load(path) == [pair]
+
+
+def test_what_imports_write_of_a_chat_is_that_chat_again(tmp_path):
+    chats = [[*TURNS, ("assistant", "So long")], [("user", "Hi"), ("assistant", "Hello")], [*TURNS[2:], TURNS[2]]]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in chat]} for chat in chats]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert shown(imports.chat(tmp_path / "chats.jsonl").instructions, "chat", tmp_path) == rows
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Human: Hi\n\nAssistant:", "\n\nHuman: Hi", "Read:\n\nHuman: Hi\n\nAssistant:", "\n\nSystem: Hi\n\nAssistant:", "\n\nAssistant:",
+        "\n\nHuman: Hi\n\nAssistant: I", "",
+    ],
+)  # fmt: skip
+def test_a_prompt_that_is_no_dialogue_is_one_turn_of_the_user(prompt):
+    assert trl_forms.messages(prompt, " a") == [
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": " a"},
+    ]
+
+
+def test_the_word_system_within_a_turn_is_no_turn():
+    assert trl_forms.messages("\n\nHuman: My PC.\n\nSystem: Linux\n\nAssistant:") == [
+        {"role": "user", "content": "My PC.\n\nSystem: Linux"}
+    ]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
 def test_unpaired_has_each_text_once_with_its_label_and_no_prompt_twice_in_a_row(count, tmp_path):
     pairs = [Preference(f"prompt {at}", f"good {at}", f"bad {at}") for at in range(count)]
@@ -248,6 +296,30 @@ def test_unpaired_has_each_text_once_with_its_label_and_no_prompt_twice_in_a_row
     assert [line["label"] for line in lines] == [True, False] * count
     if count > 2:  # KTO takes the line before for a completion to another prompt
         assert all(one["prompt"] != other["prompt"] for one, other in itertools.pairwise(lines))
+
+
+def test_unpaired_has_a_completion_of_several_pairs_once(tmp_path):
+    pairs = [
+        Preference(f"prompt {at}", f"{good} {at}", f"bad {at}")
+        for at in range(4)
+        for good in ("best", "good", "fair")[: at + 1]
+    ]
+    lines = shown([*pairs, replace(pairs[0], score_chosen=5)], "unpaired", tmp_path)
+    counted = Counter((line["prompt"], line["completion"], line["label"]) for line in lines)
+    wanted = {(pair.prompt, f" {text}", text == pair.chosen) for pair in pairs for text in (pair.chosen, pair.rejected)}
+    assert counted == dict.fromkeys(wanted, 1) and len(lines) == 9 + 4
+    assert all(one["prompt"] != other["prompt"] for one, other in itertools.pairwise(lines))
+
+
+def test_a_completion_that_is_chosen_and_rejected_is_refused_for_unpaired_alone(tmp_path):
+    pairs = [Preference("p", "a", "b"), Preference("p", "b", "c"), Preference("q", "c", "b")]
+    with pytest.raises(
+        InputError, match=r"^1 completions are chosen in one pair and rejected in another.*per_prompt='best'"
+    ):
+        share.export(pairs, tmp_path)
+    assert not list(tmp_path.iterdir())
+    for path in share.export(pairs, tmp_path, formats=["preference", "preference_chat", "reward", "csv"]).values():
+        assert share.load(path) == pairs
 
 
 @settings(

@@ -288,6 +288,24 @@ def test_the_object_behind_a_bound_recipe_is_part_of_its_fingerprint():
         assert code_fingerprint(of("a")) == code_fingerprint(of("a")) != code_fingerprint(of("b"))
 
 
+def test_a_fingerprint_does_not_depend_on_what_else_was_imported():
+    import subprocess
+
+    from tests.conftest import ROOT
+
+    code = "{}; from workbench._code import code_fingerprint; from workbench.recipes import rag_qa; print(code_fingerprint(rag_qa.make))"
+    few, many = (
+        subprocess.run(
+            [sys.executable, "-c", code.format(first)], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for first in (
+            "pass",
+            "from workbench import llm, share, widgets; from workbench.prompts import optimize; llm.OpenAI, llm.Local",
+        )
+    )
+    assert few == many
+
+
 def test_fingerprints_are_the_same_in_another_process(tmp_path):
     import subprocess
 

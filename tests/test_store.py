@@ -419,7 +419,7 @@ def test_values_go_in_as_parameters_and_stay_values():
     "sql, parameters",
     [
         ("SELECT nothing FROM scores", None), ("SELECT * FROM nowhere", None), ("SELEC 1", None), ("SELECT score_chosen / 'x' FROM scores", None),
-        ("SELECT $missing", None), ("SELECT 1", {"extra": 1}), ("SELECT ?", [object()]), ("SELECT ? + ?", [1]), ("SELECT 1; SELECT nothing FROM scores", None),
+        ("SELECT $missing", None), ("SELECT 1", {"extra": 1}), ("SELECT ?", [object()]), ("SELECT ? + ?", [1]),
     ],
 )  # fmt: skip
 def test_a_query_that_is_wrong_says_what_tables_and_columns_there_are(sql, parameters):
@@ -468,6 +468,38 @@ def test_sql_reads_and_writes_no_file_and_no_address(sql, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CALL enable_logging(level='trace', storage='file', storage_path='{folder}/log')",
+        "EXPLAIN ANALYZE CALL enable_logging(level='trace', storage='file', storage_path='{folder}/log')",
+        "EXPLAIN ANALYZE FROM enable_logging(level='trace', storage='file', storage_path='{folder}/log')",
+        "EXPLAIN SELECT 1", "PRAGMA version", "SET threads = 1", "CREATE TABLE kept AS SELECT 1 AS a", "INSERT INTO t VALUES (1)", "CALL range(3)",
+    ],
+)  # fmt: skip
+def test_what_is_no_query_is_refused_in_words_and_the_process_lives(sql, tmp_path):
+    with pytest.raises(StoreError, match=r"^[A-Z]+ is no query, it may change something\. Write a SELECT"):
+        store.query(sql.format(folder=tmp_path), t=SCORED)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1; SELECT 2", "CREATE TABLE kept AS SELECT 1 AS a; SELECT * FROM kept"])
+def test_two_statements_are_no_query(sql):
+    with pytest.raises(StoreError, match=r"the query has 2 statements\. Write one"):
+        store.query(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM t", "WITH a AS (FROM t) FROM a", "VALUES (1)", "(SELECT 1)", "TABLE t", "DESCRIBE t", "SUMMARIZE t", "SHOW TABLES",
+        "PIVOT t ON prompt USING count(*)", "/* a */ SELECT 1; -- b",
+    ],
+)  # fmt: skip
+def test_every_statement_that_reads_is_a_query(sql):
+    assert len(store.query(sql, t=SCORED)) > 0
+
+
 def test_sql_sees_no_variable_of_python():
     secret = pa.table({"a": [1]})
     assert secret.num_rows == 1
@@ -490,10 +522,10 @@ def test_a_name_that_cannot_be_a_tables_is_refused():
         store.query("SELECT 1", **{"a b": SCORED})
 
 
-def test_a_query_leaves_nothing_behind_for_the_next():
-    store.query("CREATE TABLE kept AS SELECT 1 AS a; SELECT * FROM kept")
-    with pytest.raises(StoreError, match="kept does not exist"):
-        store.query("SELECT * FROM kept")
+def test_an_empty_list_is_no_table_and_the_empty_table_of_a_kind_is_one():
+    with pytest.raises(StoreError, match=r"an empty list has no columns\. Give store\.table\(\[\], kind\)"):
+        store.query("SELECT 1", x=[])
+    assert len(store.query("SELECT id FROM x", x=store.table([], Label))) == 0
 
 
 def test_columns_of_one_name_are_kept_apart():
@@ -778,6 +810,24 @@ def test_rows_print_as_a_table_with_numbers_to_the_right_and_say_how_many_there_
     long = store.query("SELECT range AS n FROM range(50)")
     assert repr(long).endswith("(20 of 50 rows)") and len(repr(long).splitlines()) == 23
     assert repr(store.query("SELECT 1 AS a WHERE false")) == "a\n-"
+
+
+def test_rows_print_what_python_has_no_place_for_as_text():
+    rows = store.query(
+        "SELECT DATE '20000-01-01' AS day, [DATE '20000-01-02', NULL] AS days, 'infinity'::TIMESTAMP AS never, 7 AS n UNION ALL SELECT NULL, NULL, NULL, 1000"
+    )
+    assert (
+        repr(rows).splitlines()[2].startswith("20000-01-01")
+        and "[20000-01-02, NULL]" in repr(rows)
+        and "infinity" in repr(rows)
+        and repr(rows).endswith("1,000")
+    )
+    assert "20000-01-02" in rows._repr_html_()
+
+
+def test_rows_keep_the_query_and_its_parameters():
+    rows = store.query("SELECT $v AS v", {"v": np.float32(0.5)})
+    assert (rows.sql, rows.parameters) == ("SELECT $v AS v", {"v": 0.5}) and store.query("SELECT 1").parameters is None
 
 
 def test_rows_show_what_a_model_wrote_as_text():

@@ -183,7 +183,9 @@ def test_every_optimiser_runs_to_its_end_against_a_model_that_understands_nothin
     client, proposer = (llm.OpenAI(server[0], tiny_model.name, sampling=Sampling(max_tokens=n)) for n in (40, 60))
     settings = optimize.Settings(progress=False, concurrency=2, proposer=proposer)
     before = posts(server[1])
-    found = optimize.search(ECHO, given.split(train=0.3, dev=0.3), client=client, out=tmp_path, method=method, settings=settings)
+    found = optimize.search(
+        ECHO, given.split(train=0.3, dev=0.3), client=client, out=tmp_path, method=method, settings=settings
+    )
     assert found.prompt.ref == "test/short@2" and found.prompt.made_by["model"] == "tiny@main"
     assert not found.prompt.made_by["is_offline"] and found.prompt.made_by["cost"] is None  # nobody knows its price
     assert found.prompt.made_by["requests"] <= posts(server[1]) - before

@@ -151,6 +151,23 @@ def test_the_chat_template_sets_each_text_once(loaded, tokenizer):
         assert {name: row["prompt"] + row[name] for name in answers} == both and row["prompt"].startswith(asked)
 
 
+def test_the_chat_template_sees_the_turns_of_a_dialogue(tokenizer, tmp_path):
+    talk = "\n\nSystem: Be brief.\n\nHuman: Hi?\n\nAssistant: Hello\n\nHuman: Bye?\n\nAssistant:"
+    written = share.export([Preference(talk, " So long", " No")], tmp_path)
+    asked = [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello"), ("user", "Bye?")]
+    turns = lambda *said: "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
+    wanted = {name: turns(*asked, ("assistant", text)) for name, text in (("chosen", "So long"), ("rejected", "No"))}
+    for format in ("preference_chat", "reward"):
+        (row,) = load(written[format], tmp_path / "cache")
+        found = data_utils.maybe_apply_chat_template(row, tokenizer)
+        assert {name: found.get("prompt", "") + found[name] for name in wanted} == wanted
+        assert data_utils.maybe_extract_prompt(row)["prompt"] == [
+            {"role": role, "content": text} for role, text in asked
+        ]
+    (row,) = load(written["chat"], tmp_path / "cache")
+    assert data_utils.maybe_apply_chat_template(row, tokenizer)["text"] == wanted["chosen"]
+
+
 def test_scores_of_a_few_pairs_at_the_end_do_not_stop_the_loader(tmp_path):
     pairs = [Preference(f"p{at}", "c", "r") for at in range(40)] + [Preference("last", "c", "r", 5, 1)]
     path = share.export(pairs, tmp_path, formats=["preference"])["preference"]

@@ -130,7 +130,7 @@ def optimize(
     seed: Annotated[int, typer.Option(help="Decides the examples, their split, and the search.")] = 0,
 ) -> None:
     """Search for a better prompt with DSPy, freeze it as the next version, and compare both on held-out examples."""
-    from workbench import _html, llm
+    from workbench import llm
     from workbench.prompts import examples as of
     from workbench.prompts import optimize as job
     from workbench.prompts import versions
@@ -159,6 +159,72 @@ def optimize(
     if found.experiment.is_offline:
         typer.echo("Answered by the offline rules, not by a model: this version is no choice for real models.")
     typer.echo(f"prompt   {found.path}")
+
+
+@app.command()
+def prefer(
+    prompts: Annotated[
+        Path, typer.Argument(help="Prompts: .txt (one a line), .jsonl or .parquet with instruction or prompt.")
+    ],
+    out: Out,
+    writers: Annotated[
+        str, typer.Option(help="Models that answer, with commas between; each prompt is answered by --each of them.")
+    ] = "offline/strong,offline/fair,offline/weak",
+    judge: Annotated[
+        str, typer.Option(help="The model that rates the answers; of another family than the writers.")
+    ] = "offline",
+    each: Annotated[int, typer.Option(min=2, help="Different writers for each prompt.")] = 3,
+    base_url: BaseUrl = "",
+    min_gap: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Least difference in score of a pair. Default: what --calibration proposes, else 1.0."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A calibration.json of this judge: how far it agrees with people.")
+    ] = None,
+    budget: Dollars = None,
+    max_requests: MaxRequests = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 16,
+    seed: Annotated[int, typer.Option(help="Decides who answers what, and under which principle.")] = 0,
+) -> None:
+    """Answer prompts with several models, rate the answers in four dimensions, and write preference pairs for TRL."""
+    from workbench import llm, runner, share
+    from workbench.quality import calibration as known
+    from workbench.quality import pairs
+    from workbench.recipes import preference
+    from workbench.records import Instruction, Rating
+
+    sampling = llm.Sampling(temperature=temperature, max_tokens=max_tokens)
+    names = [name.strip() for name in writers.split(",") if name.strip()]
+    try:
+        members = {name: _client(name, base_url, sampling, concurrency) for name in names}
+        own = _client(judge, base_url, llm.Sampling(max_tokens=max_tokens), concurrency)
+        pool = llm.Pool(**members | {"judge": own})
+        if budget is not None and not all(getattr(client, "price", None) for client in pool.members.values()):
+            _fail("a --budget in dollars needs the price of every model. Cap requests instead: --max-requests 1000.")
+        cap = llm.Budget(money=budget, requests=max_requests) if (budget, max_requests) != (None, None) else None
+        people = known.load(calibration) if calibration else None
+        plan = preference.plan(prompts, writers=names, each=each, seed=seed)
+        options = runner.Options(concurrency=concurrency)
+        run = runner.run(preference.make, plan, client=pool, out=out, budget=cap, options=options)
+        typer.echo(f"{run!r}\n")
+        rows = {kind: [row for row in run.records if isinstance(row, kind)] for kind in (Instruction, Rating)}
+        made = pairs.pairs(rows[Instruction], rows[Rating], min_gap=min_gap, calibration=people)
+        typer.echo(f"{made!r}\n")
+        files = share.export(made.records, out) if made.records else {}
+    except WorkbenchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
+        raise typer.Exit(130) from None
+    for path in files.values():
+        typer.echo(f"export   {path}")
+    if not files:
+        _fail("no pair is left to train on; the reasons are above. Give more prompts, or a smaller --min-gap.")
 
 
 def _budget(client, money: float | None, requests: int | None, place: str):

@@ -136,6 +136,8 @@ class _Walk:
         for key, value in sorted(vars(module).items()):
             if key.startswith("__"):
                 continue
+            if is_own and isinstance(value, ModuleType) and value.__name__ == f"{name}.{key}":
+                continue  # a package holds the submodules that anybody has imported so far
             home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(value, FunctionType | type) and home == name:
                 parts.append([key, list(self.codes(value))])

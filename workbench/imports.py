@@ -29,6 +29,7 @@ _ROLES = {
 _WINNERS = {1: "first", 2: "second", 0: "tie", 1.5: "tie"}  # 0 is AlpacaEval's older code of a tie, and PandaLM's
 _PANDALM = {"1": 1, "2": 2, "0": 0, "Tie": 0}
 _EXAMPLES = 3
+_Turns = list[tuple[str, str]]  # role and text of each
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,10 +118,11 @@ def ultrafeedback(path: str | os.PathLike[str]) -> Imported:
 def alpaca(path: str | os.PathLike[str], *, model: str = "") -> Imported:
     """Return instruction, input, output rows (JSON or JSON Lines) as instructions; `model` wrote the outputs.
 
-    Failures: empty, duplicate, missing_column, odd_value."""
+    An input that is null or not there is an empty one. Failures: empty, duplicate, missing_column, odd_value."""
     into = _Collected("alpaca")
     for row in into.rows(path, [("instruction", "output")]):
-        row.values.setdefault("input", "")
+        if row.values.get("input") is None:
+            row.values["input"] = ""
         given = into.texts(row, "input", may_be_empty=True)
         if given is not None and (texts := into.texts(row, "instruction", "output")) is not None:
             into.write(row, Instruction(texts[0], given[0], texts[1], provenance=_by(model)))
@@ -147,19 +149,20 @@ def distilabel(path: str | os.PathLike[str], *, dimension: str = "overall") -> I
 
     Reads instruction or prompt; generation or generations with generation_models, model_names, generation_model or
     model_name; ratings and rationales, which are of `dimension` since no column says of which; chosen and rejected with
-    their ratings. Failures: empty (distilabel fills what failed with None), missing (no rating), identical and tie (it
-    makes pairs of equal texts and of equal ratings too), duplicate, odd_value."""
+    their ratings. Messages are read as `chat` reads them; where chosen and rejected hold more of what came before the
+    answer than the prompt does, the pair's prompt is that. Failures: empty (distilabel fills what failed with None),
+    missing (no rating), identical and tie (it makes pairs of equal texts and of equal ratings too), no_answer (the last
+    turn of chosen or rejected is not the assistant's), prompts_differ (the two answer other turns, or others than the
+    prompt's), duplicate, odd_value (such as chosen rated below rejected)."""
     into = _Collected("distilabel")
     asked_as, made_as = ("instruction", "prompt"), (("generations",), ("generation",), ("chosen", "rejected"))
     for row in into.rows(path, [(asked, *made) for made in made_as for asked in asked_as]):
-        for name in row.columns & {*asked_as, "chosen", "rejected"}:
-            row.values[name] = _last(row.values[name])
-        if (asked := into.texts(row, asked_as["instruction" not in row.values])) is None:
+        if (turns := _turns(into, row, asked_as["instruction" not in row.values], last="Human")) is None:
             continue
         if "generations" in row.values or "generation" in row.values:
-            _generations(into, row, asked[0], dimension)
-        if {"chosen", "rejected"} <= row.columns and (both := into.texts(row, "chosen", "rejected")) is not None:
-            into.prefer(row, asked[0], *both, scores=[row.values.get(f"{name}_rating") for name in made_as[2]])
+            _generations(into, row, _asked(turns), dimension)
+        if {"chosen", "rejected"} <= row.columns:
+            _pair(into, row, turns)
     return into.done()
 
 
@@ -304,17 +307,20 @@ class _Collected:
     def prefer(
         self, row: _Row, prompt: str, chosen: str, rejected: str, *, scores: Sequence[Any] = (None, None)
     ) -> None:
-        """Keep a pair that is one: two texts that differ, with scores that differ where there are some."""
+        """Keep a pair that is one: two texts that differ by more than the blanks around them, chosen scored higher where
+        there are scores."""
         numbers = [_number(score) for score in scores]
         record = Preference(prompt, chosen, rejected, *numbers)
         if any(number is None and score is not None for number, score in zip(numbers, scores, strict=True)):
             self.fail("odd_value", row, f"the ratings are {scores!r:.60}")
         elif not chosen.strip() or not rejected.strip():
             self.fail("empty", row, f"{'rejected' if chosen.strip() else 'chosen'} has no answer")
-        elif chosen == rejected:
+        elif chosen.strip() == rejected.strip():
             self.fail("identical", row, "chosen and rejected are the same text")
         elif None not in numbers and numbers[0] == numbers[1]:
             self.fail("tie", row, f"both are rated {numbers[0]:g}")
+        elif None not in numbers and numbers[0] < numbers[1]:
+            self.fail("odd_value", row, f"chosen is rated {numbers[0]:g}, below rejected with {numbers[1]:g}")
         elif (first := self._first(row, record)) is not None:
             self.fail("duplicate", row, f"says what {first} says")
 
@@ -401,18 +407,62 @@ def _conversations(into: _Collected, path: Any, column: str, keys: tuple[str, st
     return into.done()
 
 
-def _converse(into: _Collected, row: _Row, turns: list[tuple[str, str]], model: str) -> None:
+def _converse(into: _Collected, row: _Row, turns: _Turns, model: str) -> None:
     roles = [role for role, _ in turns]
     if "Human" not in roles or not all(text.strip() for _, text in turns):
         into.fail("empty", row, "nobody asks anything" if "Human" not in roles else "a turn is empty")
     elif roles[-1] != "Assistant":
         into.fail("no_answer", row, f"the last turn is of {roles[-1]}")
     else:
-        asked = turns[0][1]
-        if roles != ["Human", "Assistant"]:
-            into.counts["conversations of several turns"] += 1
-            asked = "".join(f"\n\n{role}: {text}" for role, text in turns[:-1]) + ANSWERED
-        into.write(row, Instruction(asked, output=turns[-1][1], provenance=_by(row.values.get("model") or model)))
+        into.counts["conversations of several turns"] += roles != ["Human", "Assistant"]
+        into.write(
+            row, Instruction(_asked(turns[:-1]), output=turns[-1][1], provenance=_by(row.values.get("model") or model))
+        )
+
+
+def _asked(turns: _Turns) -> str:
+    """What came before an answer, as one text: one question as it is, more turns each after its mark."""
+    if [role for role, _ in turns] == ["Human"]:
+        return turns[0][1]
+    return "".join(f"\n\n{role}: {text}" for role, text in turns) + ANSWERED
+
+
+def _turns(into: _Collected, row: _Row, name: str, *, last: str) -> _Turns | None:
+    """The turns in a column, where a text is one turn; None, and a failure, when they do not end with one of `last`."""
+    said = row.values[name]
+    if not isinstance(said, list) or not said or not all(isinstance(turn, dict) for turn in said):
+        return None if (texts := into.texts(row, name)) is None else [(last, texts[0])]
+    roles = [_ROLES.get(str(turn.get("role")).lower(), "") for turn in said]
+    if "" in roles:
+        return into.fail("odd_value", row, f"a turn of {name} is of {said[roles.index('')].get('role')!r:.60}")
+    if roles[-1] != last:
+        return into.fail("no_answer" if last == "Assistant" else "odd_value", row, f"{name} ends with {roles[-1]}")
+    found = []
+    for role, turn in zip(roles, said, strict=True):
+        if (texts := into.texts(_Row(f"{row.at}, {name}", turn, row.raw), "content")) is None:
+            return None
+        found.append((role, texts[0]))
+    return found
+
+
+def _pair(into: _Collected, row: _Row, asked: _Turns) -> None:
+    """Keep distilabel's pair of a row. A prompt may be the first or the last of the turns that both answer."""
+    sides = "chosen", "rejected"
+    both = []
+    for name in sides:
+        if (turns := _turns(into, row, name, last="Assistant")) is None:
+            return
+        both.append(turns)
+    before = [turns[:-1] for turns in both]
+    whole = max(asked, *before, key=len)
+    bare = lambda turns: [(role, text.strip()) for role, text in turns]
+    ends = lambda turns: bare(turns) == bare(whole[len(whole) - len(turns) :])
+    if all(map(ends, before)) and (ends(asked) or bare(asked) == bare(whole[: len(asked)])):
+        (_, chosen), (_, rejected) = both[0][-1], both[1][-1]
+        scores = [row.values.get(f"{name}_rating") for name in sides]
+        into.prefer(row, _asked(whole), chosen, rejected, scores=scores)
+    else:
+        into.fail("prompts_differ", row, "prompt, chosen and rejected hold other turns before the answer")
 
 
 def _generations(into: _Collected, row: _Row, asked: str, dimension: str) -> None:
@@ -464,12 +514,6 @@ def _judge(into: _Collected, path: Path, pairs: Mapping[str, tuple[Instruction, 
 
 def _paths(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | os.PathLike) else list(map(Path, paths))
-
-
-def _last(value: Any) -> Any:
-    """Of a list of messages the content of the last, anything else as it is."""
-    is_messages = isinstance(value, list) and value and isinstance(value[-1], dict)
-    return value[-1].get("content") if is_messages else value
 
 
 def _by(model: Any) -> Provenance:

@@ -393,7 +393,7 @@ def agreement(calibrations: Calibration | Sequence[Calibration], *, of: Any = No
     rows = [*shares, *people, *kappas, *alphas]
     least = min(0.0, *(row.interval[0] for row in rows))
     axis = {
-        "title": "share of pairs with the same winner; kappa and alpha: 1 full agreement, 0 chance (95% interval)",
+        "title": "share of pairs with the same winner; kappa and alpha: 0 is chance (95% interval)",
         "range": [least - 0.02, 1.32], "tickvals": [*([-0.5] if least < -0.25 else []), *_SHARE_TICKS],
     }  # fmt: skip
     said = ", ".join(f"{each.judge.model} {percent(each.accuracy.value)}" for each in found)
@@ -448,7 +448,7 @@ def by_gap(calibration: Calibration, *, of: Any = None) -> Any:
         text = {"text": [f"   {_inert(label, 26)}"], "textposition": "middle right", "textfont": {"color": colour}}
         marks.append(words | {"x": [x[-1]], "y": [y]} | text)
     room = (x[-1] - x[0]) or 1.0
-    ticks = {"tickvals": x} if len(x) <= _FEW_TICKS else {}
+    ticks = {"tickvals": x, "ticktext": [f"{gap:.3g}" for gap in x]} if len(x) <= _FEW_TICKS else {}
     across = {"title": "score gap of the pair, at least (each dot: all pairs from there on)", **ticks}
     up = {"title": "share of pairs with the same winner", "range": [bottom - 0.04, 1.04], "tickformat": ".0%"}
     axes = (across | {"range": [x[0] - 0.08 * room, x[-1] + 0.42 * room]}, up)

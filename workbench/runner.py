@@ -17,7 +17,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -75,7 +75,8 @@ class Plan:
     """Tasks that are drawn as they are needed, and can be drawn again: `Plan(lambda: (Task(i) for i in range(9)), total=9)`.
 
     `settings` say what it was made with, as plain values or dataclasses; a run keeps them in run.json, and they decide
-    nothing. Raises RunError when they do not fit into JSON."""
+    nothing. `notes`, given the client, say what a reader of the run must not overlook. Raises RunError when settings do not
+    fit into JSON."""
 
     def __init__(
         self,
@@ -84,8 +85,9 @@ class Plan:
         total: int | None = None,
         is_part: bool = False,
         settings: Mapping[str, Any] = MappingProxyType({}),
+        notes: Callable[[Client], Sequence[str]] = lambda client: (),
     ):
-        self._draw, self.total, self.is_part = draw, total, is_part
+        self._draw, self.total, self.is_part, self.notes = draw, total, is_part, notes
         self.settings = _plain(settings)
 
     def __iter__(self) -> Iterator[Any]:
@@ -99,6 +101,7 @@ class Plan:
             total=count if self.total is None else min(count, self.total),
             is_part=is_part,
             settings=self.settings,
+            notes=self.notes,
         )
 
     def __repr__(self) -> str:
@@ -249,6 +252,7 @@ class _Engine:
                 "client": {"model": self.ledger.model, "endpoint": self.ledger.endpoint, "sampling": self.ledger.sampling.sent()},
                 "ledger": os.path.relpath(self.ledger.path, self.out), "shard_tasks": self.options.shard_tasks,
                 "settings": self.tasks.settings if isinstance(self.tasks, Plan) else {},
+                "notes": list(self.tasks.notes(self.ledger)) if isinstance(self.tasks, Plan) else [],
             }  # fmt: skip
             self.info.setdefault("started", _begun(self.info["sessions"]))
             runs.write_json(self.out / "run.json", self.info)
@@ -574,4 +578,4 @@ def _cannot_write(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise store._cannot_write(path, error) from error
+        raise store.cannot_write(path, error) from error

@@ -24,6 +24,7 @@ from workbench.llm.ledger import Ledger
 from workbench.records import KINDS, Document, Failure, Record, Verdict, by_id
 
 UNCALIBRATED = "judge.uncalibrated"  # the check of a judge that filters though nobody has shown what it is worth
+UNCALIBRATED_FILTER = "uncalibrated."  # begins the name of a check whose query selects by what such a judge said
 LOW_YIELD = 0.2  # below this share of outcomes that are records, a run says so loudly
 
 
@@ -82,7 +83,7 @@ class Run:
         return (
             pa.concat_tables([store.read_table(file) for file in files])
             if files
-            else store.schema(store._TABLES[kind]).empty_table()
+            else store.schema(store.TABLES[kind]).empty_table()
         )
 
     def tables(self) -> dict[str, Any]:
@@ -96,7 +97,7 @@ class Run:
         }
         files["Verdict"] = sorted((self.folder / "verdicts").glob("*.parquet"))
         in_sql = lambda name: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-        opened = lambda name: dataset.dataset(files[name], schema=store.schema(store._TABLES[name]), format="parquet")
+        opened = lambda name: dataset.dataset(files[name], schema=store.schema(store.TABLES[name]), format="parquet")
         try:
             return {in_sql(name): opened(name) for name in files if files[name] or name not in KINDS}
         except OSError as error:
@@ -220,7 +221,7 @@ class Run:
     @property
     def warning(self) -> str:
         """What a person must not overlook; empty when there is nothing."""
-        said = []
+        said = list(self.info.get("notes", ()))
         if self.stopped:
             said.append(f"Stopped early: {self.stopped}")
         outcomes = self.record_count + sum(self.losses.values())
@@ -238,8 +239,8 @@ class Run:
                     ]
                 )
             )
-        if any(verdict.check == UNCALIBRATED for verdict in self.verdicts):
-            detail = next(verdict.detail for verdict in self.verdicts if verdict.check == UNCALIBRATED)
+        is_uncalibrated = lambda check: check == UNCALIBRATED or check.startswith(UNCALIBRATED_FILTER)
+        if detail := next((verdict.detail for verdict in self.verdicts if is_uncalibrated(verdict.check)), ""):
             said.append(f"Filtered by an uncalibrated judge: {detail.rpartition('uncalibrated: ')[2]}.")
         if self.verdicts:
             judged = {verdict.record_id for verdict in self.verdicts}

@@ -8,6 +8,7 @@
     parquet    the record's own schema
 
 and of preferences `preference`, `preference_chat`, `unpaired` and `reward`, JSON Lines for TRL (see workbench.trl_forms).
+Formats in messages give a prompt of several turns, as hh-rlhf has them and `imports` writes them, as those turns.
 
 sentence-transformers takes every column as an input, and TRL's loader the type of every column from the first rows, so
 files for these two hold nothing else: the records lie beside them in `<file>.records.parquet`. The other formats carry the
@@ -49,8 +50,9 @@ def export(
 ) -> dict[str, Path]:
     """Write records of one kind in each format that suits the kind, and return the files by format.
 
-    Raises InputError for an unknown format, when a format named alone cannot hold this kind, and for a preference that no
-    trainer should learn from (a text is empty, both are the same), before anything is written."""
+    Raises InputError for an unknown format, when a format named alone cannot hold this kind, for a preference that no
+    trainer should learn from (a text is empty, both are the same), and for `unpaired` where a completion is chosen in
+    one pair and rejected in another, before anything is written."""
     formats = tuple(formats)
     if unknown := [each for each in formats if each not in _SUFFIX]:
         raise InputError(f"{unknown[0]!r} is no export format; there are {', '.join(FORMATS)}.")
@@ -102,20 +104,16 @@ def _qa_prompt(row: QA) -> str:
 
 
 def _qa_chat(row: QA) -> Line:
-    return _chat(_qa_prompt(row), row.answer if row.is_answerable else UNANSWERABLE)
+    answer = row.answer if row.is_answerable else UNANSWERABLE
+    return {"messages": [{"role": "user", "content": _qa_prompt(row)}, {"role": "assistant", "content": answer}]}
 
 
 def _instruction_chat(row: Instruction) -> Line:
-    return _chat(row.asked, row.output)
+    return {"messages": trl_forms.messages(row.asked, row.output)}
 
 
 def _preference_chat(row: Preference) -> Line:
-    return _chat(row.prompt, row.chosen)
-
-
-def _chat(asked: str, answered: str | None) -> Line:
-    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-    return {"messages": turns[:1] if answered is None else turns}
+    return {"messages": trl_forms.messages(row.prompt, row.chosen)}
 
 
 def _qa_alpaca(row: QA) -> Line:

@@ -11,8 +11,11 @@ behind it, or for a mark with the line end behind it, and a prompt that ends ins
 follows. So blanks and line ends at the end of a prompt are moved to the completion, and a completion that does not begin
 with a blank then gets one. Nothing else is changed, and nothing is cut.
 
+In messages a prompt of several turns, as hh-rlhf has them and `imports` writes them, is those turns (see `messages`).
+
 https://huggingface.co/docs/trl/dataset_formats; tests/test_trl_formats.py puts each form through TRL's own processing."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +25,10 @@ from workbench.records import Preference
 Line = dict[str, Any]
 # What tokenizers take for a blank or a line end; Python counts four control characters more.
 _SPACE = "".join(each for each in map(chr, range(0x3001)) if each.isspace() and not "\x1c" <= each <= "\x1f")
+
+# A system prompt comes first or is none; "System:" further down is somebody's word.
+_MARK = re.compile(r"(?:\A\n\n(?=System:)|\n\n(?=Human:|Assistant:))(System|Human|Assistant):")
+_ROLES = {"System": "system", "Human": "user", "Assistant": "assistant"}
 
 
 def preference(records: Sequence[Preference]) -> list[Line]:
@@ -38,33 +45,51 @@ def preference(records: Sequence[Preference]) -> list[Line]:
 
 
 def preference_chat(records: Sequence[Preference]) -> list[Line]:
-    """Return a line a pair, in messages: the user's in `prompt`, only the assistant's in `chosen` and `rejected`."""
+    """Return a line a pair, in messages: what was said before in `prompt`, only the answer in `chosen` and `rejected`."""
     return [
-        {
-            "prompt": _said("user", record.prompt),
-            "chosen": _said("assistant", record.chosen),
-            "rejected": _said("assistant", record.rejected),
-        }
+        {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
         for record in _checked(records)
+        for chosen, rejected in ([messages(record.prompt, text) for text in (record.chosen, record.rejected)],)
     ]
 
 
 def unpaired(records: Sequence[Preference]) -> list[Line]:
-    """Return two lines a pair, in texts: a pair's chosen completion, then the rejected one of a pair half the file away.
+    """Return a line for each distinct completion to a prompt, in texts: chosen and rejected ones in turn.
 
     KTO estimates its KL term from completions to *other* prompts, and takes them from the line before: of pairs in their
     own order, every rejected line would get the chosen completion to its own prompt. And of all that were chosen before
     all that were rejected, as `trl.unpair_preference_dataset` has them, a batch would hold one label only. Pairs of one
-    prompt are put together first, so that half the file away is another prompt."""
+    prompt are put together first, so that half the file away is another prompt.
+
+    Raises InputError where a completion is chosen in one pair and rejected in another."""
     order: dict[str, int] = {}
     by_prompt = sorted(_checked(records), key=lambda record: order.setdefault(record.prompt, len(order)))
     texts = [_side_by_side(record) for record in by_prompt]
-    away = (len(texts) + 1) // 2
-    return [
-        {"prompt": prompt, "completion": completion, "label": label}
-        for (prompt, chosen, _), (other, _, rejected) in zip(texts, texts[away:] + texts[:away], strict=True)
-        for prompt, completion, label in ((prompt, chosen, True), (other, rejected, False))
+    chosen = list(dict.fromkeys((prompt, text) for prompt, text, _ in texts))
+    rejected = list(dict.fromkeys((prompt, text) for prompt, _, text in texts))
+    if both := set(chosen) & set(rejected):
+        raise InputError(
+            f"{len(both):,} completions are chosen in one pair and rejected in another, and KTO would learn both. Make "
+            "the pairs with per_prompt='best', or name the formats without 'unpaired': the others take them as they are."
+        )
+    away = (len(rejected) + 1) // 2
+    rejected = rejected[away:] + rejected[:away]
+    placed = [
+        ((at + 0.5) / len(some), {"prompt": prompt, "completion": text, "label": label})
+        for some, label in ((chosen, True), (rejected, False))
+        for at, (prompt, text) in enumerate(some)
     ]
+    return _apart([line for _, line in sorted(placed, key=lambda each: each[0])])
+
+
+def _apart(lines: list[Line]) -> list[Line]:
+    """The lines with no prompt twice in a row as far as one of the next hundred of the same label can take the place."""
+    for at in range(1, len(lines)):
+        before, label = lines[at - 1]["prompt"], lines[at]["label"]
+        near = range(at, min(at + 100, len(lines)))
+        other = next((n for n in near if lines[n]["prompt"] != before and lines[n]["label"] == label), at)
+        lines[at], lines[other] = lines[other], lines[at]
+    return lines
 
 
 def reward(records: Sequence[Preference]) -> list[Line]:
@@ -86,8 +111,25 @@ def _after_a_blank(text: str) -> str:
     return text if text[0] in _SPACE and text[0] not in "\r\n" else f" {text}"
 
 
-def _said(role: str, text: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": text}]
+def messages(asked: str, answer: str | None = None) -> list[dict[str, str]]:
+    """Return what was asked, and the answer where there is one, as messages of system, user and assistant.
+
+    A prompt as hh-rlhf has it, each turn after its mark and "Assistant:" last, is its turns; any other is the user's one.
+
+        >>> messages("\\n\\nHuman: Hi\\n\\nAssistant: Hello\\n\\nHuman: Bye\\n\\nAssistant:", " So long")
+        [{'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Hello'},
+         {'role': 'user', 'content': 'Bye'}, {'role': 'assistant', 'content': 'So long'}]
+
+    The blank after a mark goes with it. Turns stay as they came: where two of one role follow each other, templates that
+    want them in turn refuse the row. A text that holds such a mark itself is read as turns too."""
+    start, *parts = _MARK.split(asked)
+    *turns, last = zip(parts[::2], parts[1::2], strict=True) if parts else [("", "")]
+    if start or last != ("Assistant", "") or "Human" not in dict(turns):
+        said, joint = [("user", asked)], ""
+    else:
+        said, joint = [(_ROLES[role], text.removeprefix(" ")) for role, text in turns], " "
+    said += [] if answer is None else [("assistant", answer.removeprefix(joint))]
+    return [{"role": role, "content": text} for role, text in said]
 
 
 def _checked(records: Sequence[Preference]) -> Sequence[Preference]:

@@ -78,9 +78,9 @@ def console(run: Run, *, sql: str = "", folder: str | Path | None = None) -> "Co
     """Return a query box over the run's tables, with a grid of the rows, and buttons that export them and keep them as a
     check's verdicts. Plain calls do the same:
 
-        rows = store.query("SELECT id FROM preference WHERE score_chosen - score_rejected > 0.3", run=run)
+        rows = store.query("SELECT id FROM instruction WHERE length(output) > 2000", run=run)
         store.export(rows, "rows.csv")
-        run.mark(filters.passing(rows, run, name="wide_gap"))
+        run.mark(filters.failing(rows, run, name="too_long"))
 
     `sql` is the query to begin with, which is not run yet; files go into `folder`, by default `exports` in the run's own."""
     return Console(run, sql, Path(folder or run.folder / "exports"))
@@ -98,19 +98,20 @@ class Console:
         self._stop = threading.Event()
         self._said, self._grid, self._kept = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.file = widgets.Text("rows.parquet", description="file", tooltip=".parquet or .csv")
-        self.name = widgets.Text(placeholder="wide_gap", description="check")
+        self.name = widgets.Text(placeholder="too_long", description="check")
         self.sense = widgets.Dropdown(
             options={"selected pass, others fail": filters.passing, "selected fail, others pass": filters.failing}
         )
+        self.uncalibrated = widgets.Checkbox(description="uncalibrated judge", indent=False)
         self.export_button = widgets.Button(description="Export", disabled=True)
         self.save_button = widgets.Button(description="Save as verdicts", disabled=True)
         self.export_button.on_click(lambda _: self.export())
         self.save_button.on_click(lambda _: self.save())
-        self.sense.layout.width = "200px"
+        self.sense.layout.width, self.uncalibrated.layout.width = "200px", "150px"
         self.box = widgets.VBox([
             widgets.HTML(_header(run)), self.query_box, self._said, self._grid,
             widgets.HBox([self.file, self.export_button]),
-            widgets.HBox([self.name, self.sense, self.save_button]), self._kept,
+            widgets.HBox([self.name, self.sense, self.uncalibrated, self.save_button]), self._kept,
         ])  # fmt: skip
 
     def _hear(self, content: dict[str, Any]) -> None:
@@ -154,12 +155,14 @@ class Console:
         """Keep the rows as the verdicts of the check that is named."""
 
         def mark() -> str:
-            name = self.name.value.strip()
-            verdicts = self.sense.value(self.rows, self.run, name=name)
-            before = store.query('SELECT count(*) AS n FROM verdict WHERE "check" = ?', [name], run=self.run)["n"][0]
+            name, uncalibrated = self.name.value.strip(), self.uncalibrated.value
+            verdicts = self.sense.value(self.rows, self.run, name=name, uncalibrated=uncalibrated)
+            older = 'SELECT count(*) AS n FROM verdict WHERE "check" = ?'
+            before = store.query(older, [verdicts.name], run=self.run)["n"][0]
             self.run.mark(verdicts)
             instead = f", in place of {before:,} that had this name" if before else ""
-            call = f"run.mark(filters.{self.sense.value.__name__}(rows, run, name={name!r}))"
+            said = ", uncalibrated=True" if uncalibrated else ""
+            call = f"run.mark(filters.{self.sense.value.__name__}(rows, run, name={name!r}{said}))"
             return _said(f"{verdicts!r}. Saved{instead}.", call)
 
         self._kept.value = _attempt(mark)
@@ -182,12 +185,10 @@ def _header(run: Run) -> str:
 
 
 def _attempt(work: Callable[[], str]) -> str:
-    """What `work` says, or what kept it from its end: a widget's exceptions would be seen by nobody.
-
-    Python has no place for some dates of DuckDB's (OverflowError), nor for nanoseconds (ValueError)."""
+    """What `work` says, or what kept it from its end: a widget's exceptions would be seen by nobody."""
     try:
         return work()
-    except (WorkbenchError, OverflowError, ValueError) as error:
+    except (WorkbenchError, OverflowError, ValueError) as error:  # the last two are ids that Python has no place for
         return _said(str(error), kind="sdw-error")
 
 
@@ -198,7 +199,7 @@ def _said(text: str, call: str = "", *, kind: str = "") -> str:
 
 def _grid(rows: store.Rows) -> str:
     """The first rows and columns as an HTML table, long values folded."""
-    shown = rows.arrow.slice(0, _SHOWN_ROWS).select(rows.columns[:_SHOWN_COLUMNS])
+    shown = store.sql.readable(rows.arrow.slice(0, _SHOWN_ROWS).select(rows.columns[:_SHOWN_COLUMNS]))
     classes = ["number" if _is_number(field.type) else "text" for field in shown.schema]
     columns = [
         [_cell(value, kind) for value in column.to_pylist()]

@@ -295,7 +295,7 @@ def _joined(one: Provenance, other: Provenance) -> Provenance:
 def flip_rate(duels: Iterable[Duel | Vote]) -> Interval:
     """Return the share of duels, or of votes, whose verdict changed with the order, with Wilson's interval.
 
-    Raises InputError when there is none, and for a vote that was not asked for in both orders."""
+    Duels count as independent: where a prompt has several, take `biases.position_report`, which knows prompts. Raises InputError when there is none, and for a vote that was not asked for in both orders."""
     flips = [duel.is_flip for duel in duels]
     if not flips or None in flips:
         what = "a vote was not asked for in both orders" if flips else "there are no duels"
@@ -303,7 +303,7 @@ def flip_rate(duels: Iterable[Duel | Vote]) -> Interval:
     return Interval(sum(flips) / len(flips), *intervals.wilson(sum(flips), len(flips)), len(flips))
 
 
-# By what a model's name says; where it names several, the first. "ollama" serves models of every family.
+# By what a model's name says. "ollama" serves models of every family, and AlpacaEval's annotators are named after it.
 _FAMILY = re.compile(
     r"(?P<llama>(?<!o)llama|vicuna|alpaca)|(?P<eleutherai>gpt-?(?:j|neo)|pythia)|(?P<gpt>gpt|davinci|^o[1-9](?![0-9a-z]))|(?P<qwen>qwen|qwq|qvq)"
     r"|(?P<claude>claude)|(?P<mistral>mi[sx]tral|ministral|magistral|codestral|devstral|pixtral|zephyr)|(?P<gemma>gemma)"
@@ -314,25 +314,33 @@ _FAMILY = re.compile(
 def family(model: str) -> str:
     """Return the family that a model's name points to, such as "llama" of "meta-llama/Llama-3.1-8B-Instruct".
 
-    Where it points to none that is known, the first word of the name, without its owner: "smollm" of
+    Where it points to several, the first; where to none that is known, the first word of the name, without its owner: "smollm" of
     "HuggingFaceTB/SmolLM2-135M"; "" for an empty name."""
+    return next(iter(_families(model)), "")
+
+
+def _families(model: str) -> list[str]:
+    """All families that a name points to: a distilled model is of its teacher's and of its own."""
     path = model.lower().lstrip("@").partition("@")[0].strip("/ ")
+    path = re.sub(r"(?:weighted_)?alpaca_eval_", "", path)
     name = path.rpartition("/")[2]
-    if found := _FAMILY.search(name) or _FAMILY.search(path):
-        return str(found.lastgroup)
+    for part in (name, path):
+        if found := [str(each.lastgroup) for each in _FAMILY.finditer(part)]:
+            return found
     word = re.search(r"[^\W\d_]+", name)
-    return word[0] if word else name
+    return [word[0] if word else name]
 
 
 def same_family_warning(judge_model: str, writer_models: Iterable[str]) -> str:
     """Return a sentence on the writers that are of the judge's own family, "" when there is none.
 
     Judges rate texts of their own kind too high: Panickssery et al. 2024, arXiv:2404.13076."""
-    own = family(judge_model)
-    related = [model for model in dict.fromkeys(writer_models) if own and family(model) == own]
+    own = {family for family in _families(judge_model) if family}
+    related = [model for model in dict.fromkeys(writer_models) if own.intersection(_families(model))]
     if not related:
         return ""
+    shared = ", ".join(sorted(own.intersection(*[_families(model) for model in related[:1]])))
     return (
-        f"The judge {judge_model} is of the family {own}, as {', '.join(related)} {'is' if len(related) == 1 else 'are'} among the writers: "
+        f"The judge {judge_model} is of the family {shared}, as {', '.join(related)} {'is' if len(related) == 1 else 'are'} among the writers: "
         "judges tend to prefer texts of their own kind. Use a judge of another family, or compare it with people for these writers."
     )

@@ -24,8 +24,9 @@ class Pool:
             )
         self.members = dict(members)
         self.model = " + ".join(f"{name}={client.model}" for name, client in members.items())
-        self.endpoint = " + ".join(dict.fromkeys(client.endpoint for client in members.values()))
-        self.sampling = Sampling()
+        self.endpoint = " + ".join(f"{name}={client.endpoint}" for name, client in members.items())
+        # What each member is sent, by name: a run with another temperature is another run.
+        self.sampling = Sampling(extra={name: client.sampling.sent() for name, client in members.items()})
 
     def member(self, name: str) -> Client:
         """Return the client of that name. Raises ClientError when there is none."""

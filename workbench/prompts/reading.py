@@ -10,7 +10,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -21,6 +21,7 @@ from workbench.prompts.schemas import PLAIN, type_of
 FORMATS = ("fields", "json", "text", "dspy-chat", "dspy-json")
 TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list}
 
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _HEADER = re.compile(r"\[\[ ## (\w+) ## \]\]")
 
 
@@ -30,11 +31,11 @@ def values(text: str, format: str, outputs: Mapping[str, str], schemas: Mapping[
     `outputs` maps names to "type: what it holds", `schemas` to the JSON Schema, as text, of what has one. Raises
     ValueError when a field is missing or is not of its type."""
     if format == "text":
-        return _whole(text, outputs)
+        return _whole(_THOUGHT.sub("", text), outputs)
     if format == "fields":
-        found = _read_fields(text)
+        found = _read_fields(_THOUGHT.sub("", text))
     elif format == "json":
-        found = _read_json(text)
+        found = _read_json(_THOUGHT.sub("", text))
     else:
         found = _read_fields(text, as_dspy=True) if format == "dspy-chat" else _mended_object(text)
     read = _typed if format in ("fields", "json") else _typed_by_dspy
@@ -75,17 +76,32 @@ def _read_fields(text: str, *, as_dspy: bool = False) -> dict[str, str]:
 
 
 def _read_json(text: str) -> dict[str, Any]:
-    """The one JSON object in a text, alone, in a code fence, or between other words."""
+    """The one JSON object in a text, alone, in a code fence, or between other words.
+
+    What a model thinks aloud first is no answer; and of two objects with a key in common nobody knows which is meant: one
+    may be a draft, or quoted."""
     start = text.find("{")
     if start < 0:
         raise ValueError("no JSON object")
     try:
-        found, _ = _DECODER.raw_decode(text, start)
+        found, end = _DECODER.raw_decode(text, start)
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
+    if twice := next((key for other in _objects(text, end) for key in other if key in found), ""):
+        raise ValueError(f"two JSON objects have a {twice!r}, and which is meant is not known")
     return found
+
+
+def _objects(text: str, start: int) -> Iterator[dict[str, Any]]:
+    """The JSON objects in a text from `start` on."""
+    while (start := text.find("{", start)) >= 0:
+        try:
+            found, start = _DECODER.raw_decode(text, start)
+            yield found
+        except ValueError:
+            start += 1
 
 
 def _refuse_constant(name: str) -> None:

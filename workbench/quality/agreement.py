@@ -6,7 +6,8 @@
 
 A vote is for the first text, the second, or a tie: three classes, and a tie agrees with a tie alone. Votes on the same
 two texts are held against each other, whichever text comes first; where a rater voted on two texts several times, the
-first vote meets the others' first, and so on. Intervals are 95% bootstrap intervals over whole prompts (see
+first vote meets the others' first, and so on. Votes without a name are of different people. Ratings compare two texts by
+what both were rated in (`compare`). Intervals are 95% bootstrap intervals over whole prompts (see
 workbench.intervals); without `texts` to tell the prompts by, each two texts are a prompt of their own."""
 
 import itertools
@@ -16,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InputError, require
 from workbench.intervals import Interval
@@ -50,19 +51,23 @@ class Pair:
 
 
 def pairs(votes: Iterable[Vote]) -> list[Pair]:
-    """Return the pairs of texts in the order they were voted on first, each with at most one vote of a rater."""
+    """Return the pairs of texts in the order they were voted on first, each with at most one vote of a rater.
+
+    A vote without a name is of a rater of its own."""
     found: list[Pair] = []
     by_texts: dict[frozenset[str], list[Pair]] = defaultdict(list)
     for vote in votes:
         same = by_texts[frozenset((vote.first, vote.second))]
-        free = [pair for pair in same if vote.rater not in pair.votes]
+        free = [pair for pair in same if not vote.rater or vote.rater not in pair.votes]
         # Where texts were judged in both orders, a vote belongs to the row that has its order.
         pair = next((pair for pair in free if pair.first == vote.first), free[0] if free else None)
         if pair is None:
             pair = Pair(vote.first, vote.second)
             same.append(pair)
             found.append(pair)
-        pair.votes[vote.rater] = vote.winner if pair.first == vote.first else SWAPPED[vote.winner]
+        pair.votes[vote.rater or f"\0{len(pair.votes)}"] = (
+            vote.winner if pair.first == vote.first else SWAPPED[vote.winner]
+        )
     return found
 
 
@@ -80,16 +85,35 @@ def by_id(texts: Texts) -> dict[str, Instruction]:
     return found
 
 
-def scores(ratings: Iterable[Rating], dimension: str = "") -> dict[str, dict[str, float]]:
-    """Return {rater: {subject: score}}: the mean of the dimensions that apply, each the mean of its ratings, or one."""
-    values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def values(ratings: Iterable[Rating], dimension: str = "") -> dict[str, dict[str, dict[str, float]]]:
+    """Return {rater: {subject: {dimension: value}}} of the dimensions that apply, or one; the mean of repeated ratings."""
+    given: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for rating in ratings:
         if rating.value is not None and dimension in ("", rating.dimension):
-            values[rating.rater, rating.subject][rating.dimension].append(rating.value)
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for (rater, subject), by_dimension in values.items():
-        found[rater][subject] = fmean(map(fmean, by_dimension.values()))
+            given[rating.rater, rating.subject][rating.dimension].append(rating.value)
+    found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for (rater, subject), by_dimension in given.items():
+        found[rater][subject] = {name: fmean(some) for name, some in by_dimension.items()}
     return dict(found)
+
+
+def scores(ratings: Iterable[Rating], dimension: str = "") -> dict[str, dict[str, float]]:
+    """Return {rater: {subject: score}}, each text's own mean of `values`. It says nothing of two texts: `compare` them."""
+    found = values(ratings, dimension)
+    return {rater: {text: fmean(rated.values()) for text, rated in of.items()} for rater, of in found.items()}
+
+
+def compare(first: Mapping[Any, float], second: Mapping[Any, float]) -> tuple[float, float, float] | None:
+    """Return (gap, mean of the first text, mean of the second) over what both were rated in; None when that is nothing.
+
+    The gap is the first minus the second. A dimension that does not apply to one text would lift or lower its mean for no
+    merit of its own (honesty, say, is rated lower than the rest), so it says nothing about the two."""
+    both = first.keys() if first.keys() == second.keys() else first.keys() & second.keys()
+    if not both:
+        return None
+    # Exact sums: no order of the judgements may change a gap.
+    one, two = (math.fsum(map(each.__getitem__, both)) for each in (first, second))
+    return (one - two) / len(both), one / len(both), two / len(both)
 
 
 def winner_of(gap: float) -> str:
@@ -98,15 +122,16 @@ def winner_of(gap: float) -> str:
 
 
 def by_rating(ratings: Iterable[Rating], *, texts: Texts, dimension: str = "") -> list[Vote]:
-    """Return each rater's votes on all pairs of texts of one prompt that he rated, by `scores`."""
+    """Return each rater's votes on all pairs of texts of one prompt that he rated in something, by `compare`."""
     known, found = by_id(texts), []
-    for rater, of_texts in scores(ratings, dimension).items():
+    for rater, of_texts in values(ratings, dimension).items():
         by_prompt: dict[str, list[str]] = defaultdict(list)
         for subject in of_texts:
             by_prompt[text_of(known, subject).asked].append(subject)
         for subjects in by_prompt.values():
             for a, b in itertools.combinations(subjects, 2):
-                found.append(Vote(a, b, winner_of(of_texts[a] - of_texts[b]), rater))
+                if (compared := compare(of_texts[a], of_texts[b])) is not None:
+                    found.append(Vote(a, b, winner_of(compared[0]), rater))
     return found
 
 

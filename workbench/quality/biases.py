@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from workbench import intervals
 from workbench._html import card, html_table
+from workbench.errors import InputError
 from workbench.intervals import Interval
-from workbench.quality.agreement import SWAPPED, Texts, by_id, by_rating, scores, text_of
+from workbench.quality.agreement import SWAPPED, Texts, by_id, by_rating, compare, text_of, values
 from workbench.records import Preference, Rating, Vote, one_kind
 
 _DRAWS = 1000
@@ -101,7 +102,10 @@ def length_report(
 ) -> LengthReport:
     """Return how the choice goes with length; `texts` are those that votes or ratings are about.
 
-    A preference without scores has a gap of 1. Raises InputError for a vote or rating on a text that is not given."""
+    A preference without scores has a gap of 1. Raises InputError for a vote or rating on a text that is not given, and
+    for nothing judged."""
+    if not judged:
+        raise InputError("judged is empty. Give votes, ratings or preferences of some texts.")
     gaps = _gaps(judged, texts)
     decided = [(gap > 0) == (longer > 0) for gap, longer, _ in gaps if gap and longer]
     return LengthReport(
@@ -114,23 +118,23 @@ def length_report(
 
 
 def position_report(votes: Sequence[Vote], *, texts: Texts = ()) -> PositionReport:
-    """Return how the choice goes with the order: by `is_flip`, and by votes of one rater on two texts in both orders.
+    """Return how the choice goes with the order: by `is_flip`, and by votes of one rater on two texts in both orders,
+    where he has a name.
 
     `texts` tell the prompts by which intervals are made; without them each two texts are a prompt of their own."""
     known = by_id(texts)
-    group_of = lambda vote: (
-        known[vote.first].asked if vote.first in known else str(sorted((vote.first, vote.second)))
-    )
+    group_of = lambda vote: known[vote.first].asked if vote.first in known else str(sorted((vote.first, vote.second)))
     decided = [vote for vote in votes if vote.winner != "tie"]
     flips = [(bool(vote.is_flip), group_of(vote)) for vote in votes if vote.is_flip is not None]
     waiting: dict[tuple[str, str, str], list[Vote]] = defaultdict(list)
     for vote in votes:
-        if vote.is_flip is not None or vote.first == vote.second:
+        rater = vote.rater or vote.provenance.model
+        if vote.is_flip is not None or vote.first == vote.second or not rater:
             continue
-        if earlier := waiting[vote.rater, vote.second, vote.first]:
+        if earlier := waiting[rater, vote.second, vote.first]:
             flips.append((earlier.pop(0).winner != SWAPPED[vote.winner], group_of(vote)))
         else:
-            waiting[vote.rater, vote.first, vote.second].append(vote)
+            waiting[rater, vote.first, vote.second].append(vote)
     return PositionReport(
         votes=len(votes),
         ties=len(votes) - len(decided),
@@ -162,13 +166,13 @@ def _gaps(judged: Sequence[Vote | Rating | Preference], texts: Texts) -> list[tu
         gap_of = lambda row: row.score_chosen - row.score_rejected if is_scored(row) else 1.0
         return [(gap_of(row), len(row.chosen) - len(row.rejected), row.prompt) for row in judged]
     known = by_id(texts)
-    votes, of_rater = (judged, {}) if one_kind(judged) is Vote else (by_rating(judged, texts=known), scores(judged))
+    votes, of_rater = (judged, {}) if one_kind(judged) is Vote else (by_rating(judged, texts=known), values(judged))
     found = []
     for vote in votes:
         first, second = text_of(known, vote.first), text_of(known, vote.second)
         gap = float({"first": 1, "second": -1}.get(vote.winner, 0))
-        if vote.rater in of_rater and gap:
-            gap = of_rater[vote.rater][vote.first] - of_rater[vote.rater][vote.second]
+        if gap and (rated := of_rater.get(vote.rater)):
+            gap, _, _ = compare(rated[vote.first], rated[vote.second])
         found.append((gap, len(first.output or "") - len(second.output or ""), first.asked))
     return found
 

@@ -6,11 +6,12 @@
     verdicts = calibration.filtered_by(calibration.marks(judge_ratings, at_least=4), found)
 
 The rules. A vote is for the first text, the second, or a tie; ratings vote for the text with the higher mean of the
-dimensions that apply, and for a tie where the means are equal. Accuracy is the share of pairs where the judge votes as
-the majority of people does, a tie being a class of its own; pairs where no single winner has most votes are left out,
-and counted. How far people agree is measured by leaving one out: each person's vote against the majority of the
+dimensions that apply to both, and for a tie where the means are equal. Accuracy is the share of pairs where the judge
+votes as the majority of people does, a tie being a class of its own; pairs where no single winner has most votes are
+left out, and counted. How far people agree is measured by leaving one out: each person's vote against the majority of the
 others, where they have one. The judge is held against the very same majorities, so that the two are compared pair by
-pair. Intervals are 95% bootstrap intervals over whole prompts."""
+pair. A judge that leaves more than 5% of the pairs unanswered is not shown to be good enough: they may be the hard ones.
+Intervals are 95% bootstrap intervals over whole prompts."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ from workbench.quality.agreement import (
     by_id,
     by_rating,
     cohen,
+    compare,
     fleiss,
     kappa,
     krippendorff_alpha,
@@ -36,6 +38,7 @@ from workbench.quality.agreement import (
     pairs,
     scores,
     text_of,
+    values,
     win_rate,
     winner_of,
 )
@@ -52,18 +55,22 @@ __all__ = [
 # How much less often than a person a judge may agree and still count as good as one. Calderon et al. 2025,
 # arXiv:2501.10970, allow a model that is to replace people 0.1 (crowd workers) to 0.2 (experts); a gate asks more.
 MARGIN = 0.05
+MOST_UNANSWERED = 0.05  # the share of the pairs; no more than the margin, which is what they can hide
 FILE = "calibration.json"
 _OVERALL = "overall"
+_NAMELESS = "people without a name"
 _JUDGE = "\0judge"  # as a rater among people, whatever their names
 _STEPS = 12
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Who judges: the model as answered, and the prompts it was asked with, as they are in the provenance."""
+    """Who judges: the model as answered, the prompts it was asked with, as they are in the provenance, and the dimensions
+    that it rated, none where it voted."""
 
     model: str
     prompts: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, judged: Sequence[Vote | Rating]) -> "Judge":
@@ -72,11 +79,12 @@ class Judge:
         if len(names) != 1:
             they = ", ".join(f"{rater or 'nobody'} ({model})" for model, rater in names) or "none"
             raise InputError(f"one judge at a time: these are of {they}. Pick those of one.")
-        return cls(names[0][0], tuple(sorted({row.provenance.prompt for row in judged} - {""})))
+        prompts = sorted({row.provenance.prompt for row in judged} - {""})
+        return cls(names[0][0], tuple(prompts), tuple(sorted({row.dimension for row in judged if type(row) is Rating})))
 
     @property
     def content_id(self) -> str:
-        return content_hash([self.model, self.prompts])
+        return content_hash([self.model, self.prompts, self.dimensions])
 
     def __str__(self) -> str:
         return f"{self.model} with {', '.join(self.prompts)}" if self.prompts else self.model
@@ -88,7 +96,8 @@ class Agreement:
 
     `accuracy` and `kappa` are against the majority; `people` is how often a person votes as the majority of the
     others, `difference` how much more often the judge does (n counts votes), and `alpha` Krippendorff's among people.
-    None where it is not defined: one person a pair, or votes that are all the same."""
+    None where it is not defined: one person a pair, or votes that are all the same. `unanswered` is the share of pairs
+    without a vote of the judge, 0 to 1, but for those that the dimension does not apply to; `asked` its prompts."""
 
     name: str
     prompts: int
@@ -97,6 +106,8 @@ class Agreement:
     difference: Interval | None = None
     kappa: Interval | None = None
     alpha: Interval | None = None
+    unanswered: float = 0.0
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,13 +173,15 @@ class Calibration:
     @property
     def is_good_enough(self) -> bool:
         """True when the judge is shown to agree with people about as often as a person: at most `margin` less often,
-        the low end of the interval too, over at least 10 prompts."""
+        the low end of the interval too, over at least 10 prompts, and leaves at most 5% of the pairs unanswered."""
         return self._is_as_good(self.overall)
 
     @property
     def min_gap(self) -> float | None:
         """The smallest score gap from which on the judge is as good as a person (as is_good_enough), or None: `why_gap`
         says why. It was looked for on these pairs, so it is a little hopeful on others."""
+        if self.overall.unanswered > MOST_UNANSWERED:
+            return None
         return next((step.at_least for step in self.by_gap if self._is_as_good(step.agreement)), None)
 
     @property
@@ -178,6 +191,8 @@ class Calibration:
             return "no gap is proposed: the judge gave votes, and no scores"
         if self.overall.difference is None:
             return "no gap is proposed: how far people agree is not known, since no pair has votes of two"
+        if self.overall.unanswered > MOST_UNANSWERED:
+            return f"no gap is proposed: {_too_many(self.overall)}"
         if (gap := self.min_gap) is None:
             widest = max(self.by_gap, key=lambda step: step.agreement.accuracy.value)
             return (
@@ -187,8 +202,14 @@ class Calibration:
         step = next(step for step in self.by_gap if step.at_least == gap)
         return (
             f"from a gap of {gap:g} on ({step.share:.0%} of the pairs) it agrees with people in "
-            f"{shown(step.agreement.accuracy)}, at most {100 * self.margin:.0f} points less often than a person"
+            f"{shown(step.agreement.accuracy)}, at most {100 * self.margin:.0f} points less often than a person; "
+            f"{self.chosen_among}"
         )
+
+    @property
+    def chosen_among(self) -> str:
+        """What makes the proposed gap hopeful."""
+        return f"the gap is the smallest such of {len(self.by_gap)} tried on these same pairs, so expect less on others"
 
     @property
     def verdict(self) -> str:
@@ -198,6 +219,8 @@ class Calibration:
             return "how far people agree is not known, since no pair has votes of two"
         if found.prompts < FEW:
             return f"{found.prompts} prompts are too few to compare them, at least {FEW} are needed"
+        if found.unanswered > MOST_UNANSWERED:
+            return _too_many(found)
         if self.is_good_enough:
             return f"as good as a person, at most {100 * self.margin:.0f} points less often"
         return (
@@ -220,15 +243,21 @@ class Calibration:
 
     def agreement(self, name: str = _OVERALL) -> Agreement | None:
         """Return the agreement in a dimension, or overall; None where it was not compared."""
+        if self.judge.dimensions == (name,):
+            return self.overall
         return next((each for each in self.agreements if each.name == name), None)
 
     def why_not(self, judge: Judge, dimension: str = "") -> str:
-        """Return why this judge may not filter by this calibration, "" when it may."""
+        """Return why this judge may not filter by this calibration, "" when it may.
+
+        In one dimension the prompts of that one are compared; else all, and the dimensions too."""
         name = dimension or _OVERALL
-        if why := self.why_another(judge):
+        if why := self.why_another(judge, dimension):
             return why
         if (found := self.agreement(name)) is None:
             return f"it was never compared with people in {name}"
+        if found.unanswered > MOST_UNANSWERED:
+            return f"it is not shown to be as good as a person: in {name} {_too_many(found)}"
         if not self._is_as_good(found):
             least = f"{-100 * found.difference.low:.0f} points below a person" if found.difference else "nobody knows"
             return (
@@ -236,11 +265,17 @@ class Calibration:
             )
         return ""
 
-    def why_another(self, judge: Judge) -> str:
+    def why_another(self, judge: Judge, dimension: str = "") -> str:
         """Return why this calibration says nothing about a judge, "" when it is about this one."""
-        if judge.model == self.judge.model and set(judge.prompts) <= set(self.judge.prompts):
+        mine = self.judge
+        if dimension:
+            found = self.agreement(dimension)
+            mine = replace(mine, prompts=found.asked if found else judge.prompts)
+        elif judge.model == mine.model and set(judge.dimensions) != set(mine.dimensions):
+            return f"compared with people were its {_what(mine)}, and these are its {_what(judge)}"
+        if judge.model == mine.model and set(judge.prompts) == set(mine.prompts):
             return ""
-        return f"compared with people was {self.judge}, another judge"
+        return f"compared with people was {mine}, another judge"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write this as JSON and return the file: `path` where it ends with .json, else calibration.json in there."""
@@ -250,7 +285,12 @@ class Calibration:
         return path
 
     def _is_as_good(self, found: Agreement) -> bool:
-        return found.difference is not None and found.prompts >= FEW and found.difference.low >= -self.margin
+        return (
+            found.unanswered <= MOST_UNANSWERED
+            and found.difference is not None
+            and found.prompts >= FEW
+            and found.difference.low >= -self.margin
+        )
 
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
         say = lambda interval: "" if interval is None else str(interval).partition(", n")[0] + ")"
@@ -290,6 +330,17 @@ class Calibration:
         return card("Calibration", self.sentence, body + html_table([], [], note=self._notes))
 
 
+def _what(judge: Judge) -> str:
+    return f"ratings in {', '.join(judge.dimensions)}" if judge.dimensions else "votes"
+
+
+def _too_many(found: Agreement) -> str:
+    return (
+        f"it left {100 * found.unanswered:.3g}% of the pairs unanswered, and above {MOST_UNANSWERED:.0%} they may hide too many "
+        "that it would get wrong"
+    )
+
+
 @dataclass(frozen=True)
 class _Case:
     """A pair that people voted on, and what the judge said of it."""
@@ -318,7 +369,9 @@ def calibrate(
 
     `texts` are those that they are about. People's ratings are compared dimension by dimension, where the judge has
     it; people's votes with each dimension of the judge's. A pair that the judge gave no vote on is left out, or wrong.
-    Raises InputError for several judges, an unknown text, pairs of fewer than two prompts, and no pair in common."""
+    Raises InputError for no or several judges, nobody's votes or the judge's own among people's, an unknown text, pairs of
+    fewer than two prompts, and no pair in common."""
+    _check_two_sides(judged, people)
     judge, known = Judge.of(judged), by_id(texts)
     is_scored, by_dimension = one_kind(judged) is Rating, one_kind(people) is Rating
     cases, unmatched = _cases(judged, by_rating(people, texts=known) if by_dimension else people, known)
@@ -327,15 +380,16 @@ def calibrate(
         raise InputError(
             f"{judge.model} and people have pairs of fewer than two prompts in common. Give votes on the same texts, of more prompts."
         )
-    agreements = [overall]
+    agreements = [replace(overall, asked=judge.prompts)]
     dimensions = sorted({rating.dimension for rating in judged}) if is_scored else []
     for name in dimensions if len(dimensions) > 1 else []:
         votes = by_rating(people, texts=known, dimension=name) if by_dimension else people
         found = _agreement(name, _cases(judged, votes, known, name)[0], missing_is_wrong, seed)
-        agreements += [] if found is None else [found]
+        asked = Judge.of([rating for rating in judged if rating.dimension == name]).prompts
+        agreements += [] if found is None else [replace(found, asked=asked)]
     return Calibration(
         judge=judge,
-        people=tuple(sorted({row.rater for row in people})),
+        people=tuple(sorted({row.rater or _NAMELESS for row in people})),
         pairs=len(cases),
         undecided=sum(case.best is None for case in cases),
         unanswered=sum(case.said is None for case in cases),
@@ -368,21 +422,36 @@ def _file(path: str | os.PathLike[str]) -> Path:
     return path if path.suffix == ".json" else path / FILE
 
 
+def _check_two_sides(judged: Sequence[Vote | Rating], people: Sequence[Vote | Rating]) -> None:
+    for name, rows in (("judged", judged), ("people", people)):
+        if not rows:
+            raise InputError(f"{name} is empty. Give votes or ratings of the judge and of people, on the same texts.")
+    its, theirs = ({each for row in rows for each in (row.rater, row.provenance.model)} for rows in (judged, people))
+    if same := its & theirs - {""}:
+        raise InputError(
+            f"{min(same)} is among the people that it is to be compared with. Give people's own votes or ratings alone."
+        )
+
+
 def _cases(
     judged: Sequence[Vote | Rating], people: Sequence[Vote], known: dict, dimension: str = ""
 ) -> tuple[list[_Case], int]:
-    """The pairs that people voted on, and how many votes of the judge are on others."""
+    """The pairs that people voted on, and how many votes of the judge are on others; without those that have a text to
+    which the dimension does not apply."""
     is_scored = one_kind(judged) is Rating
     asked = [] if is_scored else [replace(vote, rater=_JUDGE) for vote in judged]
-    given = next(iter(scores(judged, dimension).values()), {}) if is_scored else {}
+    given = next(iter(values(judged, dimension).values()), {}) if is_scored else {}
+    rated = {rating.subject for rating in judged if rating.dimension == dimension} if is_scored else set()
     cases, unmatched = [], 0
     for pair in pairs([*people, *asked]):
         said, gap = pair.votes.pop(_JUDGE, None), None
         if not pair.votes:
             unmatched += 1
             continue
-        if pair.first in given and pair.second in given:
-            gap = given[pair.first] - given[pair.second]
+        if any(each in rated and each not in given for each in (pair.first, pair.second)):
+            continue
+        if (compared := compare(given.get(pair.first, {}), given.get(pair.second, {}))) is not None:
+            gap = compared[0]
             said = winner_of(gap)
         first, second = text_of(known, pair.first), text_of(known, pair.second)
         longer = len(first.output or "") - len(second.output or "")
@@ -394,7 +463,8 @@ def _agreement(
     name: str, cases: Iterable[_Case], missing_is_wrong: bool = False, seed: int | None = None
 ) -> Agreement | None:
     """The agreement on these cases, with kappa and alpha where there is a seed; None for fewer than two prompts."""
-    cases = [case for case in cases if case.said is not None or missing_is_wrong]
+    every = list(cases)
+    cases = [case for case in every if case.said is not None or missing_is_wrong]
     counted = [case for case in cases if case.best is not None]
     accuracy = share([case.said == case.best for case in counted], [case.prompt for case in counted])
     if accuracy is None:
@@ -405,7 +475,8 @@ def _agreement(
         for person, vote in case.votes.items()
         if (best := majority(other for name, other in case.votes.items() if name != person)) is not None
     ]
-    found = Agreement(name, len({case.prompt for case in counted}), accuracy)
+    unanswered = sum(case.said is None for case in every) / len(every)
+    found = Agreement(name, len({case.prompt for case in counted}), accuracy, unanswered=unanswered)
     if (different := len({prompt for _, _, prompt in left_out})) > 1:
         theirs, its, prompts = zip(*left_out, strict=True)
         found = replace(
@@ -466,19 +537,22 @@ def _by_length(cases: Iterable[_Case]) -> tuple[Stratum, ...]:
 
 
 def _by_gap(cases: Iterable[_Case]) -> tuple[Step, ...]:
-    """The agreement from each gap on, at all gaps that there are, or at some spread evenly over the pairs."""
+    """The agreement from each gap on, at all gaps that there are, or at some spread evenly over the pairs.
+
+    Pairs without a majority stay: without them two people would always agree with each other."""
     import numpy as np
 
-    cases = [case for case in cases if case.gap is not None and case.best is not None]
+    cases = [case for case in cases if case.gap is not None]
     gaps = np.round([abs(case.gap) for case in cases], 6)
-    edges = np.unique(gaps)
+    of_decided = gaps[[case.best is not None for case in cases]]
+    edges = np.unique(of_decided)
     if len(edges) > _STEPS:
-        edges = np.unique(np.quantile(gaps, np.arange(_STEPS) / _STEPS, method="lower"))
+        edges = np.unique(np.quantile(of_decided, np.arange(_STEPS) / _STEPS, method="lower"))
     steps = []
     for edge in dict.fromkeys([0.0, *map(float, edges)]):
         some = [case for case, gap in zip(cases, gaps, strict=True) if gap >= edge]
         if (found := _agreement(f"gap {edge:g}", some)) is not None:
-            steps.append(Step(edge, len(some) / len(cases), found))
+            steps.append(Step(edge, float((of_decided >= edge).mean()), found))
     return tuple(steps)
 
 
@@ -507,12 +581,15 @@ def marks(ratings: Sequence[Rating], *, at_least: float, dimension: str = "") ->
     """Return a mark per text that one judge rated, with the reason low_rating where its score is below `at_least`.
 
     The score is the mean of the dimensions that apply, or that of `dimension`; a text to which none applies has none.
-    Marks take nothing out. Raises InputError for ratings of several judges."""
-    judge = Judge.of(ratings)
-    given = next(iter(scores(ratings, dimension).values()), {})
-    about = [rating.subject for rating in ratings if dimension in ("", rating.dimension)]
+    Marks take nothing out. Raises InputError for ratings of several judges, and for none in that dimension."""
+    some = [rating for rating in ratings if dimension in ("", rating.dimension)]
+    if ratings and not some:
+        names = ", ".join(sorted({rating.dimension for rating in ratings}))
+        raise InputError(f"nobody rated {dimension!r}; there are ratings of {names}.")
+    judge = Judge.of(some)
+    given = next(iter(scores(some).values()), {})
     found = []
-    for subject in dict.fromkeys(about):
+    for subject in dict.fromkeys(rating.subject for rating in some):
         score = given.get(subject)
         is_low = score is not None and score < at_least
         detail = f"rated {score:g} by {judge.model}, at least {at_least:g} is wanted" if is_low else ""

@@ -6,7 +6,10 @@
     judge.save("data/judges/pandalm"); PairJudge.load("data/judges/pandalm")
 
 A text gets a score for its prompt, and the better score wins, so that swapping two texts swaps the answer and equal texts
-tie. It learns what its raters liked about wording and form; it cannot check a fact. Length alone goes far in most sets of
+tie. A judge knows the prompts that it was trained on, and refuses to judge them: on its own pairs it would look as good as
+a person. Hold prompts out to calibrate it (quality.calibration), or go by the report.
+
+It learns what its raters liked about wording and form; it cannot check a fact. Length alone goes far in most sets of
 pairs, so the report says what length alone does, and its verdict is in words."""
 
 import math
@@ -26,7 +29,7 @@ from workbench.errors import InputError, require
 from workbench.intervals import Interval
 from workbench.quality import agreement
 from workbench.quality.agreement import Texts
-from workbench.quality.checks import words
+from workbench.quality.checks import quoted, words
 from workbench.records import Instruction, Preference, Provenance, Rating, Vote, content_hash, one_kind
 
 PLAIN = ("log_characters", "log_lines", "distinct_words", "prompt_words_said")
@@ -101,11 +104,13 @@ class PairJudge:
     """A linear judge: `weights`, (d,), on the features of a text; `embed` names the embedding model.
 
     A score is in log-odds: a text that scores 1 more than another to the same prompt wins at odds of e to 1. Scores of
-    texts to different prompts say nothing about each other."""
+    texts to different prompts say nothing about each other. `trained_on` holds hashes of the prompts that it was trained
+    on, of a dialogue the first turn."""
 
     weights: np.ndarray
     embed: str
     report: Report
+    trained_on: frozenset[str]
 
     @classmethod
     def train(
@@ -120,7 +125,8 @@ class PairJudge:
         """Return a judge trained on all the pairs, with the report of judges trained without the prompts they are asked.
 
         Votes need `texts`, the records they are about; several on one pair count as their majority. Majorities for a tie,
-        and pairs that have none, are left out and counted. An empty text is a text. Raises InputError for pairs of fewer
+        and pairs that have none, are left out and counted. Dialogues that open with the same turn ("Human: ...") are one
+        prompt, since one goes on where another stops. An empty text is a text. Raises InputError for pairs of fewer
         than 2 prompts, votes that are all for the same side, an id without a text, texts to two prompts, and a pair of
         equal texts that does not tie."""
         if not isinstance(embed, str | os.PathLike):
@@ -128,7 +134,7 @@ class PairJudge:
                 f"a judge is saved with the name of its embedding model: give a name or a folder, not {embed!r}."
             )
         duels, ties = _duels(pairs, texts, seed)
-        groups = [duel.prompt for duel in duels]
+        groups = [_opening(duel.prompt) for duel in duels]
         if len(set(groups)) < 2:
             raise InputError(
                 f"{len(duels)} pairs of {len(set(groups))} prompts show nothing about other prompts. Give pairs of more prompts."
@@ -138,9 +144,10 @@ class PairJudge:
                 f"folds must be 2 or more, got {folds}: a judge is tried on prompts it was not trained on."
             )
         embed = os.fspath(embed)
-        won, lost = (_features(groups, [getattr(duel, side) for duel in duels], embed) for side in ("won", "lost"))
+        asked = [duel.prompt for duel in duels]
+        won, lost = (_features(asked, [getattr(duel, side) for duel in duels], embed) for side in ("won", "lost"))
         report = _held_out(won - lost, duels, min(folds, len(set(groups))), seed, ties)
-        return cls(_fitted(won - lost), embed, report)
+        return cls(_fitted(won - lost), embed, report, frozenset(map(content_hash, groups)))
 
     @property
     def rater(self) -> str:
@@ -164,9 +171,11 @@ class PairJudge:
             )
         return features @ self.weights
 
-    def votes(self, pairs: Sequence[tuple[Instruction, Instruction]]) -> list[Vote]:
-        """Return a vote on each two completions of one prompt; equal scores tie. Raises InputError for two prompts."""
+    def votes(self, pairs: Sequence[tuple[Instruction, Instruction]], *, may_be_trained_on: bool = False) -> list[Vote]:
+        """Return a vote on each two completions of one prompt; equal scores tie. Raises InputError for two prompts, and for
+        a prompt that it was trained on, unless it `may_be_trained_on`."""
         asked = [_prompt(first, second) for first, second in pairs]
+        self._check_unseen(asked, may_be_trained_on)
         scores = self.scores([p for p in asked for _ in "12"], [_text(each) for pair in pairs for each in pair])
         gaps = scores[::2] - scores[1::2]
         return [
@@ -174,13 +183,23 @@ class PairJudge:
             for (one, other), gap in zip(pairs, gaps.tolist(), strict=True)
         ]
 
-    def ratings(self, texts: Sequence[Instruction]) -> list[Rating]:
-        """Return the score of each completion, in the dimension "preferred"; compare those of one prompt only."""
+    def ratings(self, texts: Sequence[Instruction], *, may_be_trained_on: bool = False) -> list[Rating]:
+        """Return the score of each completion, in the dimension "preferred"; compare those of one prompt only. Raises
+        InputError as `votes` does."""
+        self._check_unseen([each.asked for each in texts], may_be_trained_on)
         scores = self.scores([each.asked for each in texts], [_text(each) for each in texts])
         return [
             Rating(each.id, "preferred", score, self.rater, provenance=self._made(each.id))
             for each, score in zip(texts, scores.tolist(), strict=True)
         ]
+
+    def _check_unseen(self, prompts: Sequence[str], may_be_trained_on: bool) -> None:
+        seen = {prompt for prompt in prompts if content_hash(_opening(prompt)) in self.trained_on}
+        if seen and not may_be_trained_on:
+            raise InputError(
+                f"{self.rater} was trained on {len(seen):,} of these {len(set(prompts)):,} prompts, such as {quoted(min(seen))}: what it "
+                "says of them shows nothing of others. Hold prompts out of its training, or pass may_be_trained_on=True."
+            )
 
     def _made(self, *parents: str) -> Provenance:
         return Provenance("pair_judge", model=self.rater, parents=parents)
@@ -189,6 +208,7 @@ class PairJudge:
         """Write judge.json and weights.npz, and return the folder. Raises StoreError where it cannot be written."""
         folder = Path(folder)
         about = {"rater": self.rater, "embed": self.embed, "plain": PLAIN, "probe": self._probe()}
+        about["trained_on"] = sorted(self.trained_on)
         with store.atomically(folder / "weights.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, weights=self.weights)
         with store.atomically(folder / "judge.json") as temporary:
@@ -205,7 +225,7 @@ class PairJudge:
             for name in ("accuracy", "gain"):
                 report[name] = {arm: Interval(**found) for arm, found in report[name].items()}
             with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-                judge = cls(arrays["weights"], about["embed"], Report(**report))
+                judge = cls(arrays["weights"], about["embed"], Report(**report), frozenset(about["trained_on"]))
             is_whole = judge.rater == about["rater"] and np.isfinite(judge.weights).all()
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise InputError(
@@ -291,6 +311,11 @@ def _prompt(first: Instruction, second: Instruction) -> str:
     return first.asked
 
 
+def _opening(prompt: str) -> str:
+    """The first turn of a dialogue, as hh-rlhf writes it; any other prompt whole."""
+    return prompt.partition("\n\nAssistant:")[0].strip() if prompt.lstrip().startswith("Human:") else prompt
+
+
 def _text(record: Instruction) -> str:
     if record.output is None:
         raise InputError(f"Instruction {record.id} has no output to judge. Give completions.")
@@ -339,7 +364,7 @@ def _fitted(differences: np.ndarray) -> np.ndarray:
 
 
 def _held_out(differences: np.ndarray, duels: list[_Duel], folds: int, seed: int, ties: int) -> Report:
-    groups = [duel.prompt for duel in duels]
+    groups = [_opening(duel.prompt) for duel in duels]
     splits = require("sklearn.model_selection", extra="embed").GroupKFold(folds, shuffle=True, random_state=seed)
     parts = list(splits.split(differences, groups=groups))
 

@@ -5,8 +5,9 @@
     made.records, made.dropped, made.length
 
 A pair is made only where its two texts differ and their scores do. Two texts are compared by the judgements that both
-have: a dimension that does not apply to one of them would lift or lower its mean for no merit of its own (honesty, say,
-is rated lower than the rest), so it says nothing about the two. Whatever is left out is a Failure that says why.
+have (agreement.compare): a dimension that does not apply to one of them says nothing about the two. A rating that was lost
+is another matter: it is not known whether the dimension applies, so the text is left out. Whatever is left out is a Failure
+that says why.
 
 For one pair a prompt, UltraFeedback's binarised set takes the best text and a random other one. Here it is the two texts
 that are furthest apart: no draw decides, and the wider the gap, the likelier people are to agree. `per_prompt="all"` gives
@@ -20,15 +21,18 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from workbench import _html, intervals
+from workbench import _html
 from workbench.errors import InputError
 from workbench.intervals import Interval
 from workbench.llm.judge import same_family_warning
+from workbench.quality import biases
+from workbench.quality.agreement import compare
 from workbench.quality.calibration import Calibration, Judge
 from workbench.quality.checks import quoted
 from workbench.records import Failure, Instruction, Preference, Provenance, Rating, Vote
 
-DEFAULT_GAP = 1.0  # one step of a scale from 1 to 5, in the mean
+SCALE = (1, 5)
+DEFAULT_GAP = 1.0  # one step of that scale, in the mean
 _SAME = 1e-9  # scores are means: what differs by less differs by rounding
 _DRAWS = 1000
 
@@ -37,9 +41,10 @@ _DRAWS = 1000
 class Length:
     """How length and preference go together, in characters.
 
-    `longer_wins` is the share of pairs whose longer text is chosen, of those whose lengths differ (Wilson interval).
+    `longer_wins` is the share of pairs whose longer text is chosen, of those whose lengths differ, by `biases.share`.
     `correlation` is Spearman's, of the gap in score with the gap in length, over all judged texts of a prompt two by two, in
-    both orders, made into pairs or not; -1 to 1, the interval by bootstrap over prompts. None where it cannot be told."""
+    both orders, made into pairs or not; -1 to 1. Intervals are by bootstrap over prompts. None where it cannot be told, as of one
+    prompt."""
 
     pairs: int
     longer_wins: Interval | None
@@ -51,7 +56,7 @@ class Length:
         if not self.pairs:
             return "no pair, so nothing to say about length"
         share = self.longer_wins
-        said = "chosen and rejected texts have the same lengths"
+        said = "fewer than two prompts have texts of different lengths, so whether the longer one wins cannot be told"
         if share is not None:
             said = f"the longer text is chosen in {share.value:.0%} of {share.n:,} pairs ({share.low:.0%} to {share.high:.0%})"
         if (found := self.correlation) is not None:
@@ -73,8 +78,8 @@ class Length:
 class Pairs:
     """Preference records, and all that was given and became none.
 
-    `dropped` holds a Failure for every text ("empty", "not_rated", "not_applicable", "identical"), prompt ("one_text") and
-    pair ("tie", "below_gap", "nothing_in_common") that was left out, and one for all ratings or votes of texts that were not
+    `dropped` holds a Failure for every text ("empty", "not_rated", "not_applicable", "missing_rating", "identical"), prompt
+    ("one_text") and pair ("tie", "below_gap", "nothing_in_common") that was left out, and one for all ratings or votes of texts that were not
     given ("no_such_text"); votes know "not_compared" for a text, and "different_prompts" for a pair. A pair has a gap of at least `min_gap`, None for votes."""
 
     records: tuple[Preference, ...]
@@ -123,15 +128,16 @@ class _Judged:
     """The judgements of one text: a value for each dimension and rater, and where they came from."""
 
     values: dict[tuple[str, str], float] = field(default_factory=dict)
+    not_applicable: tuple[tuple[str, str], ...] = ()
     origins: list[Provenance] = field(default_factory=list)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, rating: Rating) -> None:
         self.origins.append(rating.provenance)
-        if rating.value is None:
-            return
         cell = (rating.dimension, rating.rater)
-        if cell in self.values:  # rated twice by the same: its mean
+        if rating.value is None:
+            self.not_applicable += (cell,)
+        elif cell in self.values:  # rated twice by the same: its mean
             self.counts[cell] += 1
             self.values[cell] += (rating.value - self.values[cell]) / (self.counts[cell] + 1)
         else:
@@ -150,9 +156,12 @@ def pairs(
     """Return the pairs of texts that answer the same prompt and whose scores are at least `min_gap` apart.
 
     A score is the mean of all dimensions rated (or the one `dimension`) that apply to both texts, by the same rater where
-    there are several. `min_gap` is by default what the `calibration` proposes, else 1.0; a tie is never a pair. `per_prompt`
-    is "best", the pair with the widest gap, or "all". Raises InputError for a dimension that nobody rated, and for a
-    calibration of another judge, or one that proposes no gap. Takes about 10 s for 64,000 prompts with 4 texts of 4 ratings."""
+    there are several. A text that lacks a rating which its rater gave another text of the prompt, or most texts, lost it, and
+    is left out: where that is meant, give the ratings of the other dimensions alone. `min_gap` is by default what the
+    `calibration` proposes, else 1.0 for ratings of 1 to 5; a tie is never a pair. `per_prompt` is "best", the pair with the
+    widest gap, or "all". Raises InputError for a dimension that nobody rated, for ratings of another scale without a gap, and
+    for a calibration of another judge or other dimensions, or one that proposes no gap. Takes about 10 s for 64,000
+    prompts with 4 texts of 4 ratings."""
     if per_prompt not in ("best", "all"):
         raise InputError(f"per_prompt is 'best' or 'all', not {per_prompt!r}.")
     _check_kind("completions", completions, Instruction)
@@ -169,9 +178,10 @@ def pairs(
         elif dimension is None or rating.dimension == dimension:
             judged[rating.subject].add(rating)
 
-    book = _Book(dropped=_stray(stray, "ratings"))
+    book, usual = _Book(dropped=_stray(stray, stray.total(), "ratings")), _usual(judged.values())
     for prompt, texts in _by_prompt(completions).items():
-        kept = book.usable(texts, {text.id: _unfit(judged[text.id]) for text in texts})
+        expected = usual.union(*(_given(judged[text.id]) for text in texts))
+        kept = book.usable(texts, {text.id: _unfit(judged[text.id], expected) for text in texts})
         if len(kept) < 2:
             book.drop("one_text", f"{len(kept)} of {len(texts)} texts can be compared", prompt)
         else:
@@ -182,8 +192,10 @@ def pairs(
     rule = f"{which}, {what}, with a gap of at least {gap:g} ({why})"
     family = _family(completions, {rating.rater for rating in ratings})
     is_model = any(rating.provenance.model for rating in ratings)
-    unknown = "How far this judge agrees with people is not known: no calibration was given." if is_model else ""
-    return book.closed(rule, gap, " ".join(filter(None, [family, "" if calibration else unknown])))
+    worth = "How far this judge agrees with people is not known: no calibration was given." if is_model else ""
+    if calibration is not None:
+        worth = "" if calibration.is_good_enough else calibration.sentence
+    return book.closed(rule, gap, " ".join(filter(None, [family, worth])))
 
 
 def from_votes(completions: Sequence[Instruction], votes: Sequence[Vote]) -> Pairs:
@@ -194,7 +206,9 @@ def from_votes(completions: Sequence[Instruction], votes: Sequence[Vote]) -> Pai
     _check_kind("completions", completions, Instruction)
     _check_kind("votes", votes, Vote)
     known = {completion.id: completion for completion in completions}
-    book = _Book(dropped=_stray(Counter(i for v in votes for i in (v.first, v.second) if i not in known), "votes"))
+    stray = [vote for vote in votes if not {vote.first, vote.second} <= known.keys()]
+    unknown = Counter(each for vote in stray for each in (vote.first, vote.second) if each not in known)
+    book = _Book(dropped=_stray(unknown, len(stray), "votes"))
     cast: dict[tuple[str, str], list[Vote]] = {}
     for vote in votes:
         if vote.first in known and vote.second in known:
@@ -233,22 +247,38 @@ def _by_prompt(completions: Iterable[Instruction]) -> dict[str, list[Instruction
     return found
 
 
-def _unfit(judged: _Judged) -> tuple[str, str]:
+def _given(judged: _Judged) -> set[tuple[str, str]]:
+    """Dimension and rater of each rating of a text, whether the dimension applied or not."""
+    return {*judged.values, *judged.not_applicable}
+
+
+def _usual(judged: Iterable[_Judged]) -> set[tuple[str, str]]:
+    """Dimension and rater, of the ratings that a rater gave more than half of the texts he rated."""
+    cells: Counter[tuple[str, str]] = Counter()
+    texts: Counter[str] = Counter()
+    for each in judged:
+        given = _given(each)
+        cells.update(given)
+        texts.update({rater for _, rater in given})
+    return {cell for cell, count in cells.items() if 2 * count > texts[cell[1]]}
+
+
+def _unfit(judged: _Judged, expected: set[tuple[str, str]]) -> tuple[str, str]:
     """Why a text has no score, as reason and detail; empty when it has one."""
     if not judged.origins:
         return "not_rated", "nobody rated it"
+    given = _given(judged)
+    if missing := expected - given:
+        raters = {rater for _, rater in given}
+        if lost := sorted(name for name, rater in missing if rater in raters):
+            return "missing_rating", f"its rating of {', '.join(lost)} is missing"
     return ("", "") if judged.values else ("not_applicable", "no dimension applies to it")
 
 
 def _compare(texts: Sequence[Instruction], pair: tuple[int, int], judged: Mapping[str, _Judged]) -> _Compared | None:
     """The two texts by what both were rated in; None when that is nothing."""
-    first, second = (judged[texts[at].id].values for at in pair)
-    cells = first if first.keys() == second.keys() else first.keys() & second.keys()
-    if not cells:
-        return None
-    # Exact sums: no order of the judgements may change a gap.
-    one, two = (math.fsum(map(values.__getitem__, cells)) for values in (first, second))
-    return _Compared(*pair, (one - two) / len(cells), (one / len(cells), two / len(cells)))
+    found = compare(*(judged[texts[at].id].values for at in pair))
+    return _Compared(*pair, found[0], found[1:]) if found else None
 
 
 def _unfit_pair(one: Instruction, other: Instruction) -> str:
@@ -372,7 +402,13 @@ def _min_gap(
             raise InputError(f"min_gap is zero or more, got {given!r}; with 0 everything but a tie is a pair.")
         return float(given), "as given"
     if calibration is None:
-        return DEFAULT_GAP, "by default: no calibration says which gaps people would agree with"
+        values = [each.value for each in ratings if each.value is not None and dimension in (None, each.dimension)]
+        if values and not (SCALE[0] <= min(values) and max(values) <= SCALE[1]):
+            raise InputError(
+                f"the default gap of {DEFAULT_GAP:g} is one step of a scale from 1 to 5, and these ratings go from "
+                f"{min(values):g} to {max(values):g}. Give min_gap=... yourself."
+            )
+        return DEFAULT_GAP, "by default, one step of 1 to 5: no calibration says which gaps people would agree with"
     if why := calibration.why_another(Judge.of(ratings)):
         raise InputError(f"{why}. Calibrate the judge of these ratings, or give min_gap=... yourself.")
     if dimension is not None:
@@ -381,7 +417,7 @@ def _min_gap(
         )
     if calibration.min_gap is None:
         raise InputError(f"{calibration.why_gap}. Give min_gap=... yourself.")
-    return float(calibration.min_gap), "proposed by the calibration"
+    return float(calibration.min_gap), f"proposed by the calibration: {calibration.chosen_among}"
 
 
 def _check_kind(name: str, records: Sequence[Any], kind: type) -> None:
@@ -392,10 +428,10 @@ def _check_kind(name: str, records: Sequence[Any], kind: type) -> None:
         )
 
 
-def _stray(subjects: Counter[str], what: str) -> list[Failure]:
+def _stray(subjects: Counter[str], count: int, what: str) -> list[Failure]:
     if not subjects:
         return []
-    said = f"{subjects.total():,} {what} are of {len(subjects):,} texts that were not given, such as {next(iter(subjects))}"
+    said = f"{count:,} {what} are of {len(subjects):,} texts that were not given, such as {next(iter(subjects))}"
     return [Failure("no_such_text", said)]
 
 
@@ -410,10 +446,8 @@ def _family(completions: Iterable[Instruction], raters: Iterable[str]) -> str:
 
 def _length(records: Sequence[Preference], correlation: Interval | None) -> Length:
     sizes = [(len(record.chosen), len(record.rejected)) for record in records]
-    differ = [chosen > rejected for chosen, rejected in sizes if chosen != rejected]
-    share = None
-    if differ:
-        share = Interval(sum(differ) / len(differ), *intervals.wilson(sum(differ), len(differ)), len(differ))
+    differ = [(a > b, record.prompt) for record, (a, b) in zip(records, sizes, strict=True) if a != b]
+    share = biases.share([longer for longer, _ in differ], [prompt for _, prompt in differ])
     mean = lambda at: sum(size[at] for size in sizes) / len(sizes) if sizes else 0.0
     return Length(len(records), share, correlation, mean(0), mean(1))
 

@@ -12,7 +12,7 @@ from itertools import combinations
 
 from workbench.errors import InputError
 from workbench.llm import Client, to
-from workbench.llm.judge import DIMENSIONS, MOST_TEXTS, compare, rate, ratings, vote
+from workbench.llm.judge import DIMENSIONS, MOST_TEXTS, compare, rate, ratings, same_family_warning, vote
 from workbench.records import Failure, Instruction, Rating, Vote, content_hash
 from workbench.runner import Plan
 
@@ -38,36 +38,56 @@ def plan(
     """Return a plan that judges the answers to each prompt: each two of them in a duel, all of them in each dimension.
 
     Texts are answers to the same prompt where instruction and input are equal; blank answers, and texts that a prompt has
-    twice, are judged once or not at all. `judge` names a member of a pool. Raises InputError when no prompt has two answers,
-    and for more answers to one prompt than a judge can rate at once."""
+    twice, are judged once or not at all. More answers to a prompt than a judge can rate at once are rated in equal parts.
+    `judge` names a member of a pool. Raises InputError when no prompt has two answers."""
     if unknown := set(dimensions) - set(DIMENSIONS):
         raise InputError(f"there is no dimension {min(unknown)!r}. Use some of {', '.join(DIMENSIONS)}.")
     by_prompt: dict[tuple[str, str], dict[str, Instruction]] = {}
-    for text in texts:
-        if text.output and text.output.strip():
-            by_prompt.setdefault((text.instruction, text.input), {}).setdefault(text.output.strip(), text)
+    written = [text for text in texts if text.output and text.output.strip()]
+    for text in written:
+        by_prompt.setdefault((text.instruction, text.input), {}).setdefault((text.output or "").strip(), text)
     groups = [tuple(answers.values()) for answers in by_prompt.values() if len(answers) > 1]
+    left_out = {
+        "blank": len(texts) - len(written),
+        "repeated": len(written) - sum(map(len, by_prompt.values())),
+        "alone": len(by_prompt) - len(groups),
+    }
     if not groups:
         raise InputError(
             f"none of {len(texts):,} texts shares its prompt with another. A judge compares answers to one prompt."
-        )
-    if dimensions and (most := max(map(len, groups))) > MOST_TEXTS:
-        raise InputError(
-            f"a prompt has {most} answers, and a judge rates {MOST_TEXTS} at once. Give fewer, or dimensions=()."
         )
 
     def draw() -> Iterator[Task]:
         for group in groups:
             if duels:
                 yield from (Task(pair, "", judge, seed) for pair in combinations(group, 2))
-            yield from (Task(group, dimension, judge, seed) for dimension in dimensions)
+            yield from (Task(part, dimension, judge, seed) for part in _parts(group) for dimension in dimensions)
 
-    total = sum((len(g) * (len(g) - 1) // 2 if duels else 0) + len(dimensions) for g in groups)
+    total = sum((len(g) * (len(g) - 1) // 2 if duels else 0) + len(dimensions) * len(_parts(g)) for g in groups)
     settings = {
         "recipe": "judgement", "dimensions": list(dimensions), "duels": duels, "judge": judge, "seed": seed, "prompts": len(groups),
         "texts": content_hash(sorted(text.id for text in texts)),
     }  # fmt: skip
-    return Plan(draw, total=total, settings=settings)
+    models = tuple(dict.fromkeys(text.provenance.model for group in groups for text in group if text.provenance.model))
+
+    def notes(client: Client) -> list[str]:
+        said = [f"{count:,} {_LEFT_OUT[name]}." for name, count in left_out.items() if count]
+        family = same_family_warning((to(client, judge) if judge else client).model, models)
+        return [*said, family] if family else said
+
+    return Plan(draw, total=total, settings=settings | left_out, notes=notes)
+
+
+def _parts(group: tuple[Instruction, ...]) -> list[tuple[Instruction, ...]]:
+    count = -(-len(group) // MOST_TEXTS)
+    return [group[len(group) * at // count : len(group) * (at + 1) // count] for at in range(count)]
+
+
+_LEFT_OUT = {
+    "blank": "texts are blank and not judged",
+    "repeated": "texts say the same as another one to their prompt, and are not judged again",
+    "alone": "texts are the only one to their prompt, and not judged",
+}
 
 
 async def make(task: Task, client: Client) -> list[Rating] | Vote | Failure:

@@ -89,7 +89,7 @@ def plan(
     """Return a plan of one task a prompt: `each` different ones of the `writers`, by their names in the pool.
 
     `instructions` are records, whose outputs are ignored, or a file: .txt with a prompt a line, .jsonl or .parquet with
-    "instruction" or "prompt" and perhaps "input". Blank prompts and repeated ones are left out, and `warnings` says how
+    "instruction" or "prompt" and perhaps "input". Blank prompts and repeated ones are left out, and the run says how
     many. What is drawn for a prompt depends on its text and the seed, not on the prompts around it. Raises InputError for
     fewer writers than `each`, and when there is no prompt."""
     _check_names(writers, each, judge, dimensions, style)
@@ -115,7 +115,7 @@ def plan(
         "weights": dict(style.weights), "calibrated": style.calibrated, "without_system": list(style.without_system),
         "prompts": len(kept), "instructions": content_hash(sorted(instruction.id for instruction in kept)), **left_out,
     }  # fmt: skip
-    return Plan(draw, total=len(kept), settings=settings)
+    return Plan(draw, total=len(kept), settings=settings, notes=lambda client: _notes(settings, client))
 
 
 def _check_names(writers: Sequence[str], each: int, judge: str, dimensions: Sequence[str], style: Style) -> None:
@@ -147,11 +147,10 @@ def _principle(style: Style, rng: random.Random) -> str:
     return "verbalized_calibration" if rng.random() < style.calibrated and drawn == "honesty" else drawn
 
 
-def warnings(plan: Plan, client: Client) -> list[str]:
-    """Return what to know before a plan is run: prompts that were left out, and a judge of the family of a writer.
+def _notes(settings: Mapping[str, Any], client: Client) -> list[str]:
+    """What to know of a run: prompts that were left out, and a judge of the family of a writer.
 
     Raises ClientError when the client has no member of a name that the plan asks for."""
-    settings = plan.settings
     found = [
         f"{settings[name]:,} of the prompts given {'is' if settings[name] == 1 else 'are'} {what}"
         for name, what in (("blank", "blank and left out."), ("repeated", "there more than once, and asked once."))

@@ -6,10 +6,10 @@ store.export(rows, "rows.csv")"""
 
 from workbench.errors import StoreError
 from workbench.store._documents import Documents, documents
-from workbench.store.parquet import _TABLES, _cannot_write, atomically, read, read_table, schema, table, write
+from workbench.store.parquet import TABLES, atomically, cannot_write, read, read_table, schema, table, write
 from workbench.store.sql import Rows, as_table, described, export, nearest, query, vectors
 
 __all__ = [
-    "_TABLES", "Documents", "Rows", "StoreError", "_cannot_write", "as_table", "atomically", "described", "documents", "export",
+    "TABLES", "Documents", "Rows", "StoreError", "as_table", "atomically", "cannot_write", "described", "documents", "export",
     "nearest", "query", "read", "read_table", "schema", "table", "vectors", "write",
 ]  # fmt: skip

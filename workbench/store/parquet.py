@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from workbench.errors import StoreError
 from workbench.records import KINDS, Failure, Record, Verdict, field_types, from_row, one_kind, to_row
 
-_TABLES: dict[str, type] = {**KINDS, "Failure": Failure, "Verdict": Verdict}
+# What a file can hold: the kinds of record, and what is said of them.
+TABLES: dict[str, type] = {**KINDS, "Failure": Failure, "Verdict": Verdict}
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _KIND_KEY = b"workbench.kind"
 
@@ -52,7 +53,7 @@ def table(rows: Sequence[Any], kind: type | None = None) -> pa.Table:
     By way of JSON, which Arrow reads three times as fast as Python objects, and without importing pandas. Raises
     StoreError when a field holds what its kind has no place for."""
     kind = kind or (type(rows[0]) if rows and not isinstance(rows[0], Record) else one_kind(rows))
-    if kind not in _TABLES.values():
+    if kind not in TABLES.values():
         raise StoreError(
             f"{kind.__name__} values are no table. Give records, an Arrow table, a data frame or a Parquet path."
         )
@@ -102,14 +103,14 @@ def atomically(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -120,7 +121,8 @@ def _umask() -> int:
     return mask
 
 
-def _cannot_write(path: Path, error: OSError) -> StoreError:
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """Return the error to raise when the system could not write a file, with the next move."""
     advice = (
         "Free some space and run again: what finished is kept."
         if error.errno == 28
@@ -135,11 +137,11 @@ def read(path: str | os.PathLike[str]) -> list[Any]:
     Raises StoreError when the file is missing, cut off or of no known kind, RecordError when a row's id does not fit."""
     found = read_table(path)
     name = (found.schema.metadata or {}).get(_KIND_KEY, b"").decode()
-    if name not in _TABLES:
+    if name not in TABLES:
         raise StoreError(
             f"{path} names no record kind; it has the columns {', '.join(found.column_names)}. Read it with store.read_table(), or build records of its rows."
         )
-    return [from_row(_TABLES[name], row) for row in found.to_pylist()]
+    return [from_row(TABLES[name], row) for row in found.to_pylist()]
 
 
 def read_table(path: str | os.PathLike[str]) -> pa.Table:

@@ -28,10 +28,10 @@ _NO_RECORDS = ("failure", "verdict")  # the tables of a run that say something a
 class Rows:
     """The rows of a query: prints itself, `to_pandas()`, `to_pylist()`, `["column"]`, and `.arrow` for everything else.
 
-    `sql` is the query that gave them; empty where there was none."""
+    `sql` and `parameters` are the query that gave them; empty and None where there was none."""
 
-    def __init__(self, arrow: pa.Table, sql: str = ""):
-        self.arrow, self.sql = arrow, sql
+    def __init__(self, arrow: pa.Table, sql: str = "", parameters: Sequence[Any] | Mapping[str, Any] | None = None):
+        self.arrow, self.sql, self.parameters = arrow, sql, parameters
 
     def __len__(self) -> int:
         return self.arrow.num_rows
@@ -53,12 +53,15 @@ class Rows:
     def __repr__(self) -> str:
         from workbench._html import text_table
 
-        return text_table(self.columns, [list(row.values()) for row in self.arrow.slice(0, 20).to_pylist()], len(self))
+        return text_table(self.columns, self._first(), len(self))
 
     def _repr_html_(self) -> str:
         from workbench._html import html_table
 
-        return html_table(self.columns, [list(row.values()) for row in self.arrow.slice(0, 20).to_pylist()], len(self))
+        return html_table(self.columns, self._first(), len(self))
+
+    def _first(self) -> list[list[Any]]:
+        return [list(row.values()) for row in readable(self.arrow.slice(0, 20)).to_pylist()]
 
 
 def query(sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, **tables: Any) -> Rows:
@@ -72,7 +75,8 @@ def query(sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None,
     have the run's name before theirs (before_qa, after_qa).
 
     Values go into `parameters`, never into the text. Files that the query text names itself cannot be read. Raises
-    StoreError with DuckDB's message and the tables and columns that are there, and for more than MOST_BYTES of rows."""
+    StoreError with DuckDB's message and the tables and columns that are there, for what is no single SELECT (or WITH,
+    FROM, VALUES, PIVOT, DESCRIBE, SUMMARIZE, SHOW), and for more than MOST_BYTES of rows."""
     return answer(sql, parameters, tables)
 
 
@@ -86,17 +90,30 @@ def answer(
     """Return what `query` does, for callers that may stop it: once `stop` is set it raises StoreError."""
     import duckdb
 
+    parameters = _plain(parameters)
     with duckdb.connect() as database:
         shown = {name: value if _is_dataset(value) else as_table(value) for name, value in _named(tables).items()}
         for name, value in shown.items():
             database.register(name, value)
         database.execute("SET enable_external_access = false")
-        work = lambda: _fetched(database.sql(sql, params=_plain(parameters)))
+        work = lambda: _fetched(database.sql(sql, params=parameters))
         try:
+            _check_that_it_selects(database.extract_statements(sql))
             found = _stoppable(database, work, stop or Event())
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise StoreError(f"{str(error).strip()}\nThere are: {described(shown) or 'no tables'}.") from None
-    return Rows(found.rename_columns(_apart(found.column_names)), sql)
+    return Rows(found.rename_columns(_apart(found.column_names)), sql, parameters)
+
+
+def _check_that_it_selects(statements: Sequence[Any]) -> None:
+    """Raise StoreError for what is not one statement that reads. Others may end the process: CALL enable_logging(...) does."""
+    if not statements:
+        raise StoreError("the query gives no rows. Write a SELECT.")
+    if len(statements) > 1:
+        raise StoreError(f"the query has {len(statements)} statements. Write one; WITH names parts of it.")
+    kind = statements[0].type.name
+    if kind not in ("SELECT", "MULTI"):  # what DuckDB makes of PIVOT is several
+        raise StoreError(f"{kind} is no query, it may change something. Write a SELECT.")
 
 
 def _named(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +177,6 @@ def _stoppable(database: Any, work: Callable[[], pa.Table], stop: Event) -> pa.T
 
 
 def _fetched(relation: Any) -> pa.Table:
-    if relation is None:
-        raise StoreError("the query gives no rows. Write a SELECT.")
     read = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch  # its name before DuckDB 1.5
     reader, batches, size = read(_BATCH_ROWS), [], 0
     for batch in reader:
@@ -184,6 +199,18 @@ def _apart(names: Iterable[str]) -> list[str]:
             own = f"{name}_{number}"
         taken[own] = None
     return list(taken)
+
+
+def readable(found: pa.Table) -> pa.Table:
+    """Return the table with texts for the columns that hold what Python has no place for, such as the year 20000."""
+    for at, name in enumerate(found.column_names):
+        column = found.column(at)
+        try:
+            column.to_pylist()
+        except (OverflowError, ValueError):
+            texts = query("SELECT value::VARCHAR AS value FROM given", given=pa.table({"value": column}))
+            found = found.set_column(at, name, texts.arrow.column("value"))
+    return found
 
 
 def _is_dataset(value: Any) -> bool:
@@ -210,7 +237,10 @@ def as_table(value: Any) -> pa.Table:
     ):  # before Iterable: a data frame iterates over its column names
         return pa.table(value)
     if isinstance(value, Iterable):
-        return table(list(value))
+        rows = list(value)
+        if not rows:
+            raise StoreError("an empty list has no columns. Give store.table([], kind) of the kind that it would hold.")
+        return table(rows)
     raise StoreError(
         f"a {type(value).__name__} is no table. Give records, an Arrow table, a data frame or a Parquet path."
     )
