@@ -93,8 +93,8 @@ def test_principles_have_the_shares_of_their_weights_and_honesty_turns_into_cali
     style = Style(weights={"honesty": 1, "truthfulness": 3}, calibrated=0.5)
     drawn = [each for task in tasks(1000, style=style) for each in task.writers]
     counts = Counter(each.principle for each in drawn)
-    for name, share in {"truthfulness": 0.75, "honesty": 0.125, "verbalized_calibration": 0.125}.items():
-        low, high = binom.ppf([1e-4, 1 - 1e-4], len(drawn), share)
+    for name, expected in {"truthfulness": 0.75, "honesty": 0.125, "verbalized_calibration": 0.125}.items():
+        low, high = binom.ppf([1e-4, 1 - 1e-4], len(drawn), expected)
         assert low <= counts[name] <= high, name
 
 
