@@ -686,6 +686,34 @@ def test_too_little_to_tell_is_said_and_not_guessed():
     assert (certain.low, certain.high) == intervals.wilson(20, 20) and certain.n == 40
 
 
+def test_pairs_that_need_no_judge_are_not_held_against_it(known):
+    texts, truth = known
+    blank, twice = Instruction("prompt 0", output=" "), Instruction("prompt 0", output="the same")
+    spaced = Instruction("prompt 0", output="the same ")
+    people = crowd(texts, truth) + [
+        Vote(a.id, b.id, "first", name)
+        for a, b in ((texts[0], blank), (twice, spaced))
+        for name in ("ann", "ben", "cid")
+    ]
+    every = [*texts, blank, twice, spaced]
+    found = calibration.calibrate(scored(texts, truth, 0), people, texts=every)
+    assert found.not_asked == 2 and found.unanswered == 0 and found.is_good_enough
+    assert "2 with an empty text or one twice" in repr(found)
+    strict = calibration.calibrate(scored(texts, truth, 0), people, texts=every, missing_is_wrong=True)
+    assert strict.not_asked == 0 and strict.unanswered == 2 and strict.pairs == found.pairs + 2
+
+
+def test_a_judge_that_was_asked_once_answers_wherever_people_voted_again(known):
+    texts, truth = known
+    people = crowd(texts, truth)
+    once = [Vote(p.second, p.first, "second" if p.counts[0] > 1 else "first", "judge") for p in pairs(people)]
+    again = [*people, *people]
+    found = calibration.calibrate(once, again, texts=texts)
+    assert (found.pairs, found.unanswered) == (2 * len(once), 0) and found.accuracy.n > len(once)
+    by_row = calibration.calibrate([*once, once[0]], again, texts=texts)  # asked row by row, and not about all
+    assert by_row.unanswered == len(once) - 1
+
+
 # --- the gate ---------------------------------------------------------------------------------------------------------
 
 

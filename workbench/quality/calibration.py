@@ -25,6 +25,7 @@ from workbench._html import card, html_table, text_table
 from workbench.errors import InputError, RecordError
 from workbench.intervals import FEW, Interval
 from workbench.quality.agreement import (
+    SWAPPED,
     Texts,
     alpha,
     by_id,
@@ -132,7 +133,8 @@ class Calibration:
     """How a judge agrees with people; prints itself. It holds for this judge, its prompts and texts like these alone.
 
     Of `pairs` that people voted on, `undecided` have no majority and `unanswered` no vote of the judge; `ties` are
-    majorities for a tie, and `unmatched` the judge's votes on pairs of which people say nothing. `agreements` starts
+    majorities for a tie, and `unmatched` the judge's votes on pairs of which people say nothing. `not_asked` pairs, with
+    an empty text or the same one twice, need no judge: where it has no vote on them they are in no other count. `agreements` starts
     with the overall one, a dimension each after it; `by_gap` is empty where the judge gave no scores."""
 
     judge: Judge
@@ -148,6 +150,7 @@ class Calibration:
     flip_rate: Interval | None = None
     margin: float = MARGIN
     missing_is_wrong: bool = False
+    not_asked: int = 0
 
     @property
     def overall(self) -> Agreement:
@@ -316,6 +319,11 @@ class Calibration:
             f"{self.ties:,} majorities for a tie",
             f"{self.undecided:,} without a majority, left out",
             f"{self.unanswered:,} without a vote of the judge, {wrong}",
+            *(
+                [f"{self.not_asked:,} with an empty text or one twice, which it was not asked about, left out"]
+                if self.not_asked
+                else []
+            ),
             *([f"{self.unmatched:,} votes of the judge on other pairs"] if self.unmatched else []),
             *([f"asked in both orders it changes its mind in {shown(self.flip_rate)}"] if self.flip_rate else []),
             self.why_gap,
@@ -374,7 +382,8 @@ def calibrate(
     _check_two_sides(judged, people)
     judge, known = Judge.of(judged), by_id(texts)
     is_scored, by_dimension = one_kind(judged) is Rating, one_kind(people) is Rating
-    cases, unmatched = _cases(judged, by_rating(people, texts=known) if by_dimension else people, known)
+    votes = by_rating(people, texts=known) if by_dimension else people
+    cases, unmatched, not_asked = _cases(judged, votes, known, keep_all=missing_is_wrong)
     overall = _agreement(_OVERALL, cases, missing_is_wrong, seed)
     if overall is None:
         raise InputError(
@@ -384,7 +393,7 @@ def calibrate(
     dimensions = sorted({rating.dimension for rating in judged}) if is_scored else []
     for name in dimensions if len(dimensions) > 1 else []:
         votes = by_rating(people, texts=known, dimension=name) if by_dimension else people
-        found = _agreement(name, _cases(judged, votes, known, name)[0], missing_is_wrong, seed)
+        found = _agreement(name, _cases(judged, votes, known, name, missing_is_wrong)[0], missing_is_wrong, seed)
         asked = Judge.of([rating for rating in judged if rating.dimension == name]).prompts
         agreements += [] if found is None else [replace(found, asked=asked)]
     return Calibration(
@@ -401,6 +410,7 @@ def calibrate(
         flip_rate=None if is_scored else position_report(judged, texts=known).flips,
         margin=margin,
         missing_is_wrong=missing_is_wrong,
+        not_asked=not_asked,
     )
 
 
@@ -434,29 +444,40 @@ def _check_two_sides(judged: Sequence[Vote | Rating], people: Sequence[Vote | Ra
 
 
 def _cases(
-    judged: Sequence[Vote | Rating], people: Sequence[Vote], known: dict, dimension: str = ""
-) -> tuple[list[_Case], int]:
-    """The pairs that people voted on, and how many votes of the judge are on others; without those that have a text to
-    which the dimension does not apply."""
+    judged: Sequence[Vote | Rating], people: Sequence[Vote], known: dict, dimension: str = "", keep_all: bool = False
+) -> tuple[list[_Case], int, int]:
+    """The pairs that people voted on, how many votes of the judge are on others, and how many pairs need no judge and got
+    none, which are left out unless `keep_all`; so are those that have a text to which the dimension does not apply.
+
+    A judge that was asked once about each two texts gives its one vote wherever people voted on the same two again."""
     is_scored = one_kind(judged) is Rating
     asked = [] if is_scored else [replace(vote, rater=_JUDGE) for vote in judged]
     given = next(iter(values(judged, dimension).values()), {}) if is_scored else {}
     rated = {rating.subject for rating in judged if rating.dimension == dimension} if is_scored else set()
-    cases, unmatched = [], 0
+    once = {frozenset((vote.first, vote.second)): vote for vote in asked}
+    if len(once) < len(asked):
+        once = {}  # it was asked row by row, as people were
+    cases, unmatched, not_asked = [], 0, 0
     for pair in pairs([*people, *asked]):
         said, gap = pair.votes.pop(_JUDGE, None), None
         if not pair.votes:
             unmatched += 1
             continue
+        if said is None and (vote := once.get(frozenset((pair.first, pair.second)))) is not None:
+            said = vote.winner if vote.first == pair.first else SWAPPED[vote.winner]
         if any(each in rated and each not in given for each in (pair.first, pair.second)):
             continue
         if (compared := compare(given.get(pair.first, {}), given.get(pair.second, {}))) is not None:
             gap = compared[0]
             said = winner_of(gap)
         first, second = text_of(known, pair.first), text_of(known, pair.second)
+        texts = {(each.output or "").strip() for each in (first, second)}
+        if said is None and not keep_all and (len(texts) < 2 or "" in texts):
+            not_asked += 1
+            continue
         longer = len(first.output or "") - len(second.output or "")
         cases.append(_Case(pair.votes, said, gap, longer, first.asked))
-    return cases, unmatched
+    return cases, unmatched, not_asked
 
 
 def _agreement(
