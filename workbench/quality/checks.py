@@ -201,11 +201,11 @@ def passage(record: Record) -> str:
     return "" if is_blank(text) else text
 
 
-_ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_LETTER = rf"[^\W_{_ALONE}]"
+ALONE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_LETTER = rf"[^\W_{ALONE}]"
 # Vowel signs of Indian scripts and combining accents are no letters to `re`, and part of the word to everybody else.
 _SIGN = r"[\u0300-\u036f\u0900-\u0963\u0966-\u0dff]"
-_WORD = re.compile(rf"[{_ALONE}]|{_LETTER}+(?:(?:['-](?={_LETTER})|{_SIGN}){_LETTER}*)*")
+_WORD = re.compile(rf"[{ALONE}]|{_LETTER}+(?:(?:['-](?={_LETTER})|{_SIGN}){_LETTER}*)*")
 
 
 def words(text: str) -> list[str]:
