@@ -92,6 +92,24 @@ def test_rows_that_are_all_the_same_or_few_make_a_map_all_the_same():
     assert len(few) == 12 and np.isfinite(few.xy).all() and "rows in" in repr(few)
 
 
+def test_a_cluster_of_most_rows_is_taken_apart_unless_it_may_be_that_large():
+    vectors, truth = blobs((300, 40, 30))
+    whole = fit(said(truth), vectors=vectors, settings=Settings(max_share=1.0))
+    assert adjusted_rand(whole.labels, truth) == 1 and whole.clusters[0].size == 300
+    apart = fit(said(truth), vectors=vectors)
+    assert len(apart.clusters) > 3 and apart.clusters[0].size <= 185
+    with pytest.raises(InputError, match="max_share is a share of the rows"):
+        Settings(max_share=0)
+
+
+def test_personas_fall_into_more_clusters_than_languages(shared):
+    with (shared / "persona_hub" / "tool.jsonl").open() as file:
+        texts = [json.loads(line)["input persona"] for line, _ in zip(file, range(1500), strict=False)]
+    found = fit(texts, ids=[str(at) for at in range(1500)])
+    assert len(found.clusters) >= 15 and found.clusters[0].size < 300 and found.noise < 0.6
+    assert len({each.name for each in found.clusters}) == len(found.clusters)
+
+
 def test_a_map_with_no_cluster_says_so():
     vectors = np.random.default_rng(0).standard_normal((60, 32))
     found = fit([f"row {at}" for at in range(60)], vectors=vectors, settings=Settings(min_size=30, min_samples=29))

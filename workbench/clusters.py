@@ -52,15 +52,18 @@ class Settings:
 
     `neighbors` is how many of its nearest a row is held to: more give fewer, larger clusters. `dimensions` is what UMAP
     leaves for HDBSCAN, and `min_samples` how many rows must be close for a place to be dense: more give more noise.
-    `categories` is how many groups of clusters there are, by default the square root of their number.
+    A cluster of more than `max_share` of the rows is taken apart, however dense, since it would say nothing about them; 1.0
+    leaves it whole, where one subject may be most of a set. `categories` is how many groups of clusters there are, by default the square root of their number.
 
     On Banking77 (13,083 questions of 77 kinds) 15 neighbors, 5 dimensions and 5 samples were best of 15 and 30, 5 and
-    10, 5 and min_size; HDBSCAN's own default for the samples, min_size, joined 500 rows into 4 clusters."""
+    10, 5 and min_size; HDBSCAN's own default for the samples, min_size, joined 500 rows into 4 clusters. Without `max_share` 5,000
+    personas of Persona Hub fell into those in English and the 34 others; with it, into 71 clusters, 41% noise."""
 
     neighbors: int = 15
     dimensions: int = 5
     min_size: int | None = None
     min_samples: int = 5
+    max_share: float = 0.5
     categories: int | None = None
     seed: int = 0
 
@@ -70,6 +73,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < lowest):
                 raise InputError(f"Settings: {name} is a whole number of at least {lowest}, got {value!r}.")
+
+        if not 0 < self.max_share <= 1:
+            raise InputError(
+                f"Settings: max_share is a share of the rows, above 0 and at most 1, got {self.max_share!r}."
+            )
 
     def of(self, rows: int) -> "Settings":
         """Return the settings with `min_size` for this many rows."""
@@ -461,6 +469,7 @@ def _clustered(places: np.ndarray, settings: Settings) -> np.ndarray:
         found = hdbscan.HDBSCAN(
             min_cluster_size=settings.min_size,
             min_samples=min(settings.min_samples, len(places) - 1),
+            max_cluster_size=int(settings.max_share * len(places)) if settings.max_share < 1 else 0,  # 0 is no limit
             core_dist_n_jobs=1,
         ).fit_predict(places.astype(np.float64))
     sizes = Counter(found[found >= 0].tolist())

@@ -11,7 +11,9 @@ sides, and what is left of the gain is diversity rather than vocabulary.
 
 Intervals are of the mean influence of a row on the measure (Hampel 1974, doi:10.1080/01621459.1974.10482962), bootstrapped by
 `intervals`. Resampling whole sets would not do: a row that is drawn twice is a duplicate, and any set with duplicates is
-less diverse than the one it was drawn from."""
+less diverse than the one it was drawn from. Of simulated sets of 200 rows, intervals called 95% hold the mean of such sets
+in 96 to 99% for what is counted (clusters covered, distinct-n), 95% for self-similarity, 93% for the Vendi score, 89% for
+effective clusters."""
 
 import re
 from collections import Counter
@@ -293,7 +295,7 @@ _TELLING = re.compile(r"\w[\w'’-]*\w|\w")
 
 def without_persona(text: str, persona: str) -> str:
     """Return the text without the persona's words: an opening that presents them ("As a baker, ...") and every content
-    word, in any form, that the persona's description has too. "" when nothing else is said.
+    word, in any form, that the persona's description has too. "" when only function words are left.
 
     Words that the persona shares with the topic go as well; so take them out of both sides of a comparison. Synonyms
     stay, and a persona's concerns in other words. English."""
@@ -302,7 +304,7 @@ def without_persona(text: str, persona: str) -> str:
     rest = text[frame.end() :] if frame and own & _content(frame[0]) else text
     rest = _TELLING.sub(lambda word: "" if own & _content(word[0]) else word[0], rest)
     rest = re.sub(r"\s+(?=[,.;:?!])", "", " ".join(rest.split()))
-    return rest if _TELLING.search(rest) else ""
+    return rest if rest == " ".join(text.split()) or _content(rest) else ""
 
 
 def _content(text: str) -> set[str]:
