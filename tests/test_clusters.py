@@ -210,6 +210,17 @@ def test_neighbours_are_those_of_brute_force_with_equal_ones_in_order():
     assert others.shape == (60, 5) and not (others == np.arange(60)[:, None]).any()
 
 
+def test_neighbours_vote_by_their_nearness_with_noise_among_them():
+    labels = np.array([0, 1, NOISE, NOISE], np.int32)
+    places, similar = (
+        np.array([[0, 1, 2], [2, 3, 1], [2, 3, 3]]),
+        np.array([[0.9, 0.5, 0.5], [0.5, 0.5, 0.5], [0.5] * 3]),
+    )
+    label, nearest, share = clusters._voted(places, similar, labels, 2)
+    assert label.tolist() == [0, NOISE, NOISE] and nearest.tolist() == [0, 1, NOISE]
+    assert share == pytest.approx([5 / 7, 1 / 3, 0], abs=1e-4)  # one over 0.2, 1 and 1
+
+
 # --- new rows
 
 
@@ -260,7 +271,7 @@ def reply(**values):
 def test_a_model_names_every_cluster_and_category_from_members_drawn_once_each(made):
     found, *_ = made
     client = Scripted(lambda request: reply(name=f"Name {len(client.requests)}"))
-    named = name(found, client=client, members=4)
+    named = name(found, client=client, members=30)
     assert len(client.requests) == 3 + len(found.categories)
     assert all(each.named_by.startswith("cluster/name@1#") for each in named.clusters)
     assert all(each.named_by.startswith("cluster/category@1#") for each in named.categories)
@@ -270,10 +281,10 @@ def test_a_model_names_every_cluster_and_category_from_members_drawn_once_each(m
         shown = content.partition("<members>\n")[2].partition("\n</members>")[0].splitlines()
         texts = [line.partition(". ")[2] for line in shown]
         own = {found.texts[at] for at in found.members(each.number)}
-        assert len(texts) == len(set(texts)) == 4 and set(texts) <= own
+        assert len(texts) == len(set(texts)) == 30 and set(texts) <= own
         assert not own & set(content.partition("<others>")[2].splitlines())
     again = Scripted(lambda request: reply(name="x"))
-    name(found, client=again, members=4)
+    name(found, client=again, members=30)
     assert {str(r.messages) for r in again.requests[:3]} == {str(r.messages) for r in client.requests[:3]}
 
 

@@ -122,7 +122,7 @@ def test_the_influence_of_a_row_on_covered_clusters_is_what_leaving_it_out_chang
 @pytest.mark.parametrize("of", ["_vendi", "_effective", "_self_similarity"])
 def test_the_influence_of_a_row_is_the_derivative_towards_more_of_it(of):
     """A row that is there 2,001 times for the others' 2,000 moves the measure by its influence over so many."""
-    vectors, labels = unit(6, 4), np.array([0, 0, 0, 1, 1, 2])
+    vectors, labels = unit(6, 4), np.array([0, 0, 0, 1, 2, NOISE])
     given = labels if of == "_effective" else vectors
     part, times = getattr(diversity, of)(given), 2000
     many = np.repeat(given, times, axis=0)
