@@ -21,6 +21,8 @@ from workbench.records import Failure
 
 # SHA-256 of every released prompt file's bytes. Add a line for a new file; never change one that is here.
 RELEASED = {
+    "cluster/category@1": "4bde163a3e7175e6b7d0b5c0b594e5e4ca43ec5ad526a85bfc8739551368a907",
+    "cluster/name@1": "eb5123c20376ef334fcc43eef918464d06fc94c4d7fc55f2dc2978c5cfaacc6e",
     "judge/helpfulness@1": "db76b21e256662ff764b6c9f377931f05367a68ca25e283853d3f0d0baa5ec38",
     "judge/honesty@1": "3caae706e1b166f5038e299fb55a784b3ffe24d7937510d2a51a1a29545777b8",
     "judge/instruction_following@1": "ae79babb4f7bd1009e231b212f48ffb5a57d8d657365da72d9b75b841bf9d7a3",

@@ -1,7 +1,7 @@
 """The Synthetic Data Workbench: documents and seeds in, a dataset that can prove its worth out.
 
 Layers, bottom to top; a module imports only from lower ones (tests/test_layers.py holds it):
-errors, records, (prompts.library, store, llm.client), (llm, embed, corpus, runner), (recipes, quality, experiments),
+errors, records, (prompts.library, store, llm.client), (llm, embed, corpus, clusters, runner), (recipes, quality, experiments),
 (stages, prompts.optimize, share), (report, plots, __main__).
 
 Submodules load when they are named, so `import workbench` costs almost nothing."""
@@ -11,7 +11,7 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "corpus", "embed", "errors", "experiments", "generate", "intervals", "llm", "plots", "prompts", "quality", "recipes", "records", "report", "runner",
+    "clusters", "corpus", "embed", "errors", "experiments", "generate", "intervals", "llm", "plots", "prompts", "quality", "recipes", "records", "report", "runner",
     "share", "stages", "store",
 )  # fmt: skip
 __all__ = ["explain", *_SUBMODULES]
