@@ -173,9 +173,11 @@ def test_a_personas_words_are_taken_out_in_any_form_and_with_the_opening_that_pr
     assert bare("How long?", "") == "How long?"
 
 
-NOUNS = (
-    "oven crust flour gauge flood tide loan invoice tax queue worker lease seed soil frost valve pump gasket".split()
-)  # noqa: SIM905
+_SUBJECTS = """
+oven crust flour gauge flood tide
+loan invoice tax queue worker lease seed soil frost valve pump gasket
+"""
+NOUNS = _SUBJECTS.split()
 ROLES = "baker hydrologist bookkeeper engineer gardener plumber teacher nurse pilot lawyer".split()  # noqa: SIM905
 
 
