@@ -366,7 +366,7 @@ def test_a_button_that_cannot_do_its_work_says_why(console, run):
 
 @pytest.mark.parametrize("library", ["ipywidgets", "anywidget"])
 def test_without_the_notebook_extra_the_console_says_what_to_install(run, library, monkeypatch):
-    widgets._query_box.cache_clear()
+    widgets.sql_console._query_box.cache_clear()
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingLibrary, match=rf"'{library}' is not installed\. It comes with the 'notebook' extra"):
         widgets.console(run)

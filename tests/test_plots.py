@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from tests import tasks
 from workbench import llm, plots, runner, store
 from workbench.errors import InputError, MissingLibrary
-from workbench.plots import Scores, Share
+from workbench.plots import Scores, Share, drawing
 from workbench.records import Provenance
 from workbench.runs import FunnelStep
 
@@ -334,7 +334,7 @@ def test_paper_is_transparent_and_axes_have_units():
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#0d1117", "#111111"])
-@pytest.mark.parametrize(("colour", "least"), [(plots._TEXT, 4.0), (plots.ACCENT, 3.0)])
+@pytest.mark.parametrize(("colour", "least"), [(drawing.TEXT, 4.0), (plots.ACCENT, 3.0)])
 def test_text_and_accent_have_contrast_on_light_and_dark(background, colour, least):
     def luminance(colour):
         channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

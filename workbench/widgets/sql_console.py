@@ -1,7 +1,4 @@
-"""Widgets: what plain calls do, with buttons. None has logic of its own.
-
-console = widgets.console(run)        # a query box over the run's tables
-console.rows                          # what its last query gave"""
+"""The SQL console: a query box over a run's tables."""
 
 import threading
 import time

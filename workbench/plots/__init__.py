@@ -1,0 +1,21 @@
+"""Plots: a table or a run in, a plotly figure out.
+
+    plots.show(plots.waterfall(run))
+    plots.show(plots.proportions(shares, what="Rows verified", of=run), "98% of the rows are verified.")
+
+Titles are computed from the data; n and 95% intervals are drawn; what is tested is blue and controls are grey, with
+labels beside their marks; paper is transparent, and text a grey that reads on white and on black. `of` names the run,
+runs or records that the numbers come from, so that what the offline rules made says so; None where there are none."""
+
+from workbench._html import ACCENT, GREY
+from workbench.plots.diversity import dedup_sweep
+from workbench.plots.drawing import OFFLINE_NOTE, percent
+from workbench.plots.judges import agreement, by_gap
+from workbench.plots.searches import curves, repeats
+from workbench.plots.shares import Scores, Share, forest, proportions, spread, waterfall
+from workbench.plots.showing import png, show
+
+__all__ = [
+    "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "by_gap", "curves", "dedup_sweep", "forest", "percent", "png",
+    "proportions", "repeats", "show", "spread", "waterfall",
+]  # fmt: skip
