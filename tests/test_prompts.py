@@ -29,7 +29,11 @@ RELEASED = {
     "judge/pair@1": "6fc3187eafb2be8b0bf291e97cc1b7cccc96412bab7b4ce7fd1d70232735a758",
     "judge/rubric@1": "b3a91b09e52f22205c4caf66c24913bea991bcfca6b421c65b1779003cce81ac",
     "judge/truthfulness@1": "cebfc36abeaaa9ec89688db44c0a468f2245f0a9a9dbcd09999ea967f901d86f",
+    "persona/from_person@1": "e936880e240e1e75cb4bfa13551d1c6bed12d2ef632b375f50404495f4a3b690",
     "persona/from_text@1": "8ce740e74374404810f113ea6aba18463686fac4b64e3a7b604e668829c5a900",
+    "persona/instruction@1": "a6dd50122c89933038af02cf6c90837eaee638df420e03f451af38940e27a1f9",
+    "persona/problem@1": "1ad8a217c5480703ab2a841d70bff00bf9ba7f252429f2ef93630e6ec8a052dc",
+    "persona/tool_request@1": "4fbb958ab46fa9d9c37f3e5da08ea4824e92efc27c70aa8325142eff8a5c2065",
     "preference/bare@1": "ba072a936557421e238abd3e37b6a8d1e024216233ecbc36d9aecdd4c3052769",
     "preference/helpfulness_1@1": "2097f4767e998fdd3d83dccb3d64fc0df6fe09107dd42bc08109beb583757f3f",
     "preference/helpfulness_2@1": "cdbbcd8b25a1709e5f2b442d2d80d0916f2d24c1110d1b0b15692957eead3b60",
@@ -125,7 +129,7 @@ def test_what_a_document_says_goes_into_a_released_prompt_as_data(ref):
     assert all(
         kind == "data"
         for name, kind in prompt.variables.items()
-        if name in ("passage", "section", "question", "persona", "text")
+        if name in ("passage", "section", "question", "persona", "person", "text", "tools")
     )
     shown = prompt.render(**{name: f"value of {name}" for name in prompt.variables})[-1]["content"]
     assert all(

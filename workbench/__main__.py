@@ -102,6 +102,11 @@ def generate(
         typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
         raise typer.Exit(130) from None
     _show(data, out)
+    if len(data.personas) < personas:
+        typer.secho(
+            f"{len(data.personas):,} of {personas:,} personas: the rest repeated somebody or failed. They are in {out / 'personas'}.",
+            fg="yellow", err=True,
+        )  # fmt: skip
     if data.why_fewer:
         raise typer.Exit(3)
 

@@ -111,6 +111,26 @@ class Corpus:
         """Return the corpus of every chunk of these documents."""
         return cls([piece for document in documents for piece in chunk(document, characters=characters)])
 
+    @classmethod
+    def whole(cls, documents: Iterable[Document], *, most: int = 12_000) -> "Corpus":
+        """Return the corpus of whole documents, a chunk each, under its title; of one that is longer than `most` characters,
+        what comes before the last break between paragraphs, lines or words that fits. Those with fewer than 12 words are left out."""
+        if most < 1:
+            raise InputError(f"most is a number of characters, 1 or more, got {most}.")
+        pieces = []
+        for document in documents:
+            text = document.text.rstrip()
+            start = len(text) - len(text.lstrip())
+            text = text[start : _end(text, start, most)]
+            if len(_WORD.findall(text)) >= _WORDS_A_PASSAGE_NEEDS:
+                title = (document.title,) if document.title else ()
+                pieces.append(Chunk(Passage(text, Span(document.id, start, start + len(text))), title))
+        return cls(pieces)
+
+    def __add__(self, other: "Corpus") -> "Corpus":
+        """Return the corpus of the chunks of both."""
+        return Corpus((*self.chunks, *other.chunks))
+
     def __len__(self) -> int:
         return len(self.chunks)
 
@@ -146,6 +166,16 @@ class Corpus:
             best = np.flatnonzero(scores >= scores[best].min())
         order = best[np.lexsort((best, -scores[best]))][:k]
         return [self.chunks[at] for at in order if scores[at] > 0]
+
+
+def _end(text: str, start: int, most: int) -> int:
+    """Where a text of at most `most` characters from `start` ends: before the last break in its second half, if need be."""
+    if len(text) - start <= most:
+        return len(text)
+    for blank in ("\n\n", "\n", " "):
+        if (end := text.rfind(blank, start + most // 2, start + most + 1)) > 0:
+            return end
+    return start + most
 
 
 def _tokens(text: str) -> list[str]:

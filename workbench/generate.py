@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import prompts, runner, share, stages, store
+from workbench import personas, prompts, runner, share, stages, store
 from workbench.corpus import Corpus
 from workbench.errors import InputError
 from workbench.llm import Budget, Client, Ledger
@@ -168,19 +168,24 @@ class _Job:
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     def _invent(self, budget: Budget | None) -> list[Persona]:
-        plan = persona.plan(self.corpus, count=self.settings.personas, seed=self.settings.seed)
-        run = runner.run(persona.make, plan, client=self.ledger, out=self.out / "personas", budget=budget)
-        if run.records:
-            run.mark(
-                rules.check(run.records, limits=rules.Limits(languages=self.settings.languages)),
-                dedup.exact(run.records),
-                job="generate",
-            )
-        if not (people := run.kept()):
+        """As many different people as were asked for; fewer where three times as many tasks do not give them."""
+        most = min(personas.MOST_A_TEXT * len(self.corpus), 3 * self.settings.personas + 10)
+        growth = stages.grow(
+            persona.make,
+            persona.plan(self.corpus, count=most, seed=self.settings.seed),
+            rows=self.settings.personas,
+            client=self.ledger,
+            out=self.out / "personas",
+            check=personas.check((), personas.Settings(languages=self.settings.languages)),
+            gates=None,
+            budget=budget,
+            options=runner.Options(concurrency=self.settings.concurrency),
+        )
+        if not growth.accepted:
             raise InputError(
-                f"no persona was accepted, so there is nobody to ask. Go on without personas, or mend this first:\n{run!r}"
+                f"no persona was accepted, so there is nobody to ask. Go on without personas, or mend this first:\n{growth.run!r}"
             )
-        return people  # type: ignore[return-value]
+        return growth.accepted  # type: ignore[return-value]
 
 
 def checks(settings: Settings = Settings()) -> stages.Check:

@@ -74,13 +74,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Growth:
-    """What growing came to: the run, its accepted records, the stages, and why it ended before N rows (empty: it did not)."""
+    """What growing came to: the run, its accepted records, the stages, and why it ended before N rows (empty: it did not);
+    `is_plan_over` where that is because every task was asked."""
 
     run: Run
     accepted: list[Record]
     stages: tuple[Stage, ...]
     rows: int
     why_fewer: str = ""
+    is_plan_over: bool = False
 
     def __repr__(self) -> str:
         columns, rows = self.table()
@@ -129,7 +131,7 @@ def grow(
     stages: list[Stage] = []
     accepted: list[Record] = []
     verdicts: list[Verdict] = []
-    taken, why, run = 0, "", None
+    taken, why, is_plan_over, run = 0, "", False, None
     for target in [*(stage for stage in STAGES if stage < rows), rows]:
         stage = None
         while len(accepted) < target and not why:
@@ -137,6 +139,7 @@ def grow(
             wanted = taken + math.ceil(1.05 * (target - len(accepted)) / share)
             wanted = wanted if plan.total is None else min(plan.total, wanted)
             if wanted == taken:
+                is_plan_over = True
                 why = f"The plan ended after {taken:,} tasks with {len(accepted):,} rows accepted. Give more documents, personas, or questions a passage."
                 break
             taken = wanted
@@ -162,7 +165,7 @@ def grow(
         for record in accepted[rows:]
     ]
     run.mark(verdicts, beyond, job="grow")
-    return Growth(run, accepted[:rows], tuple(stages), rows, why)
+    return Growth(run, accepted[:rows], tuple(stages), rows, why, is_plan_over)
 
 
 def _why_not(stage: Stage, before: list[Stage], gates: Gates) -> str:

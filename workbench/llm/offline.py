@@ -19,7 +19,7 @@ from pathlib import Path
 
 from workbench.errors import CallFailed, ClientError
 from workbench.llm.client import Choice, Completion, Price, Request, Sampling, metered
-from workbench.llm.offline_rules import completions, judging, naming, personas, proposals, questions, values
+from workbench.llm.offline_rules import around, completions, judging, naming, personas, proposals, questions, values
 from workbench.llm.offline_rules.request import Asked, Demonstration, Output, read
 from workbench.llm.offline_rules.skill import SKILLS, Skill, learned
 
@@ -108,6 +108,7 @@ _TASKS = (
     _Task({"question", "answer", "evidence"}, _NONE, questions.question, questions.question_faults),
     _Task({"quote", "answerable"}, _NONE, questions.answerable, questions.answerable_faults),
     _Task({"interest", "persona"}, _NONE, personas.persona, personas.persona_faults),
+    *(_Task(*rule) for rule in around.TASKS),
     *(_Task(outputs, inputs, write, judging.faults) for outputs, inputs, write in judging.TASKS),
     *(_Task(outputs, inputs, write, naming.name_faults) for outputs, inputs, write in naming.TASKS),
     *(_Task(outputs, inputs, write, None) for outputs, inputs, write in proposals.TASKS),

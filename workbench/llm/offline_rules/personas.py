@@ -10,7 +10,7 @@ from workbench.llm.offline_rules.request import Asked, Demonstration
 from workbench.llm.offline_rules.skill import Skill
 
 # Words of a domain; who works or lives in it; where. The row with most words in common wins; the last is for any.
-_DOMAINS = (
+DOMAINS = (
     (
         "job queue worker server token database backup retry lease deploy container docker log command port cluster",
         "site reliability engineer|backend developer|database administrator|system administrator|release manager",
@@ -74,13 +74,13 @@ _RELATIONS = {
         "who would rather keep {one} simple, thinks that too much is made of {two}, and {habit}",
     ),
 }
-_HABITS = (
+HABITS = (
     "checks every figure twice before trusting it", "prefers rules that can be explained to a newcomer",
     "has learned the hard way to plan for the worst case", "dislikes surprises late in the day",
     "trains whoever joins next", "writes everything down in a paper notebook", "counts the cost of every extra step",
     "wants to know the reason behind a rule",
 )  # fmt: skip
-_DEADLINES = (
+DEADLINES = (
     "before the end of the week", "before the next inspection", "before handing over to a colleague",
     "before the busy season", "by tomorrow morning", "before the budget is settled",
 )  # fmt: skip
@@ -97,11 +97,13 @@ def persona(asked: Asked, skill: Skill, rng: random.Random) -> dict[str, object]
     about = [phrase if phrase.endswith("s") else f"the {phrase}" for phrase in phrases]
     one = rng.choice(about)
     two = rng.choice([phrase for phrase in about if phrase != one] or ["the costs"])
-    roles, places = _domain(text.content_stems(text.plain(f"{section}\n{asked.given.passage}"[: text.LONGEST_PASSAGE])))
+    roles, places = domain_of(
+        text.content_stems(text.plain(f"{section}\n{asked.given.passage}"[: text.LONGEST_PASSAGE]))
+    )
     role = rng.choice(roles)
     relation = next((name for name in _RELATIONS if name in asked.given.setting("relation")), "reader")
     concern = rng.choice(_RELATIONS[relation]).format(
-        one=one, two=two, habit=rng.choice(_HABITS), deadline=rng.choice(_DEADLINES)
+        one=one, two=two, habit=rng.choice(HABITS), deadline=rng.choice(DEADLINES)
     )
     described = f"{'An' if role[0] in 'aeio' else 'A'} {role} {rng.choice(places)} {concern}."
     if rng.random() < skill.generic:
@@ -109,10 +111,10 @@ def persona(asked: Asked, skill: Skill, rng: random.Random) -> dict[str, object]
     return {"interest": rng.choice(_INTERESTS).format(one=one), "persona": described}
 
 
-def _domain(stems: Sequence[str]) -> tuple[list[str], list[str]]:
+def domain_of(stems: Sequence[str]) -> tuple[list[str], list[str]]:
     """The roles and places of the domain that most of these words belong to; those for any where few belong to one."""
-    common = [sum(stem in _domain_stems(words) for stem in stems) for words, *_ in _DOMAINS]
-    _, roles, places = _DOMAINS[common.index(max(common))] if max(common) > 1 else _DOMAINS[-1]
+    common = [sum(stem in _domain_stems(words) for stem in stems) for words, *_ in DOMAINS]
+    _, roles, places = DOMAINS[common.index(max(common))] if max(common) > 1 else DOMAINS[-1]
     return roles.split("|"), places.split("|")
 
 
