@@ -102,19 +102,20 @@ class Population:
         return any(run.is_offline for run in self.runs)
 
     def curve(self) -> Any:
-        """Return the saturation curve as a pyarrow table, a row per persona made: round, made, new (so far)."""
+        """Return the saturation curve as a pyarrow table: round, made, new. A row per persona made, without those that were
+        new and no longer wanted; `new` counts who was accepted so far."""
         import pyarrow as pa
 
-        rounds, new = [], []
+        accepted, rounds, new = {record.id for record in self.records}, [], []
         for each, run in zip(self.rounds, self.runs, strict=True):
-            fresh = {record.id for record in kept(run.records, _without_surplus(run.verdicts))}
+            surplus = {verdict.record_id for verdict in run.verdicts if verdict.reason == stages.BEYOND}
             for record in run.records:
-                rounds.append(each.number)
-                new.append((new[-1] if new else 0) + (record.id in fresh))
-                fresh.discard(record.id)  # the same record again is nobody new
-        return pa.table(
-            {"round": pa.array(rounds, pa.int64()), "made": range(1, len(new) + 1), "new": pa.array(new, pa.int64())}
-        )
+                if record.id not in surplus:
+                    rounds.append(each.number)
+                    new.append((new[-1] if new else 0) + (record.id in accepted))
+                    accepted.discard(record.id)  # the same record again is nobody new
+        made = pa.array(range(1, len(new) + 1), pa.int64())
+        return pa.table({"round": pa.array(rounds, pa.int64()), "made": made, "new": pa.array(new, pa.int64())})
 
     def explain(self, record: Record) -> runs.Explanation:
         """Return where a persona came from: its parents, back to the text, and the ledger."""
