@@ -24,7 +24,7 @@ PAGES = [
     for at in range(12)
 ]  # fmt: skip
 ROLES = "baker plumber nurse tailor pilot lawyer farmer painter barber miner sailor dentist".split()  # noqa: SIM905
-TOWNS = ["a harbour", " valley", " suburb", " village", " capital", "n island"]
+TOWNS = ["the harbour", "a valley", "a suburb", "a village", "the capital", "an island"]
 CONCERNS = ["counts every hour of the shift", "never trusts a label", "mends what others throw away", "plans for floods", "keeps bees on the roof"]  # fmt: skip
 EVERYBODY = [
     f"A {role} from {town} who {concern}." for role, town, concern in itertools.product(ROLES, TOWNS, CONCERNS)
