@@ -201,7 +201,7 @@ def test_a_population_grows_from_passages_from_whole_documents_or_from_both(grai
 
 
 def test_a_population_has_as_many_as_asked_for_nobody_twice_and_says_what_each_round_gave(tmp_path):
-    found = personas.grow(PAGES, out=tmp_path, client=endless(), settings=Settings(rows=150, first=20))
+    found = personas.grow(PAGES, out=tmp_path, client=endless(), settings=Settings(rows=150, first=20, max_similar=1.0))
     texts = [one.text for one in found.records]
     assert len(texts) == 150 == len(set(texts)) == found.rounds[-1].total and found.why_fewer == ""
     assert [each.accepted for each in found.rounds] == [20, 40, 80, 10] and [each.parents for each in found.rounds] == [0, 20, 40, 80]  # fmt: skip
