@@ -89,6 +89,7 @@ def chart(
     title: str, marks: list[Any], axes: tuple[Any, Any], of: Any, *, height: int, notes: Sequence[Any] = ()
 ) -> Any:
     wrapped = textwrap.wrap(title, 84)
+    top = 12 if len(wrapped) < 2 else 24  # plotly sets a title of several lines higher than one of one line
     if is_offline(of):
         place = {"xref": "paper", "yref": "paper", "x": 1, "y": 0, "yshift": -56, "xanchor": "right", "yanchor": "top"}
         notes = [*notes, annotation(OFFLINE_NOTE, 11) | place]
@@ -98,9 +99,9 @@ def chart(
             axis["title"] = {"text": inert(text, 120), "font": {"size": 12}, "standoff": 12}
     layout = {
         "template": "none", "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "font": {"color": TEXT, "size": 13},
-        "height": height + 18 * len(wrapped), "margin": {"l": 60, "r": 10, "t": 34 + 20 * len(wrapped), "b": 74},
+        "height": height + top - 12 + 18 * len(wrapped), "margin": {"l": 60, "r": 10, "t": 22 + top + 20 * len(wrapped), "b": 74},
         "title": {
-            "text": "<br>".join(inert(part, 200) for part in wrapped), "font": {"size": 16}, "pad": {"l": 10, "t": 12},
+            "text": "<br>".join(inert(part, 200) for part in wrapped), "font": {"size": 16}, "pad": {"l": 10, "t": top},
             "x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top",
         },
         "xaxis": x, "yaxis": y, "showlegend": False, "barmode": "overlay", "annotations": list(notes),
