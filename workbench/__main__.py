@@ -232,6 +232,96 @@ def prefer(
         _fail("no pair is left to train on; the reasons are above. Give more prompts, or a smaller --min-gap.")
 
 
+@app.command()
+def personas(
+    docs: Docs,
+    out: Out,
+    rows: Annotated[int, typer.Option(min=1, help="Go on until so many different personas are there.")] = 100,
+    rounds: Annotated[
+        int, typer.Option(min=0, max=6, help="Rounds of people around people, after those from texts.")
+    ] = 6,
+    grain: Annotated[str, typer.Option(help="What a text is: passages, documents (whole), or both.")] = "passages",
+    model: Model = "offline",
+    base_url: BaseUrl = "",
+    budget: Dollars = None,
+    max_requests: MaxRequests = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 64,
+    seed: Annotated[int, typer.Option(help="Decides passages, relations and ties.")] = 0,
+    gates: Annotated[bool, typer.Option(help="Stop when answers cannot be read, or hardly anybody is new.")] = True,
+) -> None:
+    """Invent different people from documents, and round by round people around them, without repeating anybody."""
+    from workbench import llm
+    from workbench import personas as job
+
+    try:
+        client = _client(model, base_url, llm.Sampling(temperature=temperature, max_tokens=max_tokens), concurrency)
+        cap = _budget(client, budget, max_requests, f"{model!r} at {base_url or 'this place'}")
+        settings = job.Settings(rows=rows, rounds=rounds, grain=grain, seed=seed, concurrency=concurrency)
+        found = job.grow(
+            _documents(docs), out=out, client=client, settings=settings, gates=job.GATES if gates else None, budget=cap
+        )
+    except WorkbenchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{found!r}\n")
+    if found.is_offline:
+        typer.echo("Written by the offline rules, not by a model: people to try everything on, and none to trust.")
+    typer.echo(f"personas {found.file}")
+    if found.why_fewer:
+        raise typer.Exit(3)
+
+
+@app.command("map")
+def map_(
+    rows: Annotated[Path, typer.Argument(help="A Parquet file of records, or any with a column of text.")],
+    out: Out,
+    column: Annotated[
+        str, typer.Option(help="The text to go by. Default: question, instruction, prompt, task or text.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option(help="What embeds the texts: hashing, or a sentence-transformers model.")
+    ] = "hashing",
+    min_size: Annotated[int | None, typer.Option(min=2, help="Fewest rows of a cluster.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the map.")] = 0,
+) -> None:
+    """Map texts into named clusters: a table, a folder that clusters.load() reads, and a picture."""
+    from workbench import clusters, embed, plots, store
+
+    try:
+        table = store.read_table(rows)
+        known = ("question", "instruction", "prompt", "task", "text")
+        column = column or next((name for name in known if name in table.column_names), "text")
+        if column not in table.column_names:
+            _fail(f"{rows} has no column {column!r}; it has {', '.join(table.column_names)}. Name one with --column.")
+        texts = [str(text or "") for text in table.column(column).to_pylist()]
+        ids = table.column("id").to_pylist() if "id" in table.column_names else list(map(str, range(len(texts))))
+        written = {one: text for one, text in zip(ids, texts, strict=True) if text.strip()}
+        if len(written) < len(texts):
+            typer.secho(
+                f"left out {len(texts) - len(written):,} rows without text, or with an id that was there",
+                fg="yellow",
+                err=True,
+            )
+        found = clusters.fit(
+            list(written.values()),
+            ids=list(written),
+            model=embed.HASHING if model == "hashing" else model,
+            settings=clusters.Settings(min_size=min_size, seed=seed),
+        )
+        folder = found.save(out)
+    except WorkbenchError as error:
+        _fail(str(error))
+    typer.echo(f"{found!r}\n")
+    if picture := plots.png(plots.data_map(found)):
+        (out / "map.png").write_bytes(picture)
+        typer.echo(f"picture  {out / 'map.png'}")
+    typer.echo(f"map      {folder}")
+
+
 def _budget(client, money: float | None, requests: int | None, place: str):
     from workbench import llm
 

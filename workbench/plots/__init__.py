@@ -8,7 +8,7 @@ labels beside their marks; paper is transparent, and text a grey that reads on w
 runs or records that the numbers come from, so that what the offline rules made says so; None where there are none."""
 
 from workbench._html import ACCENT, GREY
-from workbench.plots.diversity import coverage, dedup_sweep, gains, saturation
+from workbench.plots.diversity import coverage, dedup_sweep, gains, removed, saturation
 from workbench.plots.drawing import OFFLINE_NOTE, percent
 from workbench.plots.judges import agreement, by_gap
 from workbench.plots.searches import curves, repeats
@@ -17,5 +17,5 @@ from workbench.plots.showing import png, show
 
 __all__ = [
     "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "by_gap", "coverage", "curves", "dedup_sweep", "forest", "gains", "percent", "png",
-    "proportions", "repeats", "saturation", "show", "spread", "waterfall",
+    "proportions", "removed", "repeats", "saturation", "show", "spread", "waterfall",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Duplicates and diversity."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from workbench._html import ACCENT, GREY
 from workbench.errors import InputError
 from workbench.personas import Population
 from workbench.plots.drawing import SERIES, chart, labelled_rows, percent, text_beside
-from workbench.quality.dedup import NearDuplicates
+from workbench.quality.dedup import NearDuplicates, Removed
 from workbench.quality.diversity import SIMILAR, Comparison, Curve
 
 _LINE = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
@@ -38,6 +39,39 @@ def dedup_sweep(found: NearDuplicates, *, of: Any = None) -> Any:
     across |= {"range": [x[0] - 0.03 * room, 1 + 0.25 * room], "tickformat": ".2~f"}
     up = {"title": f"records removed (count, of {n:,})", "range": [-0.04 * top, 1.14 * top]}
     return chart(title, marks, (across, up), [of, *found.search.texts.records], height=400)
+
+
+def removed(found: Removed, *, remove: str, spare: str, of: Any) -> Any:
+    """Return the share of each kind of record that a threshold removes, with 95% bands; dotted is the threshold that removes
+    most of `remove`, in blue, and least of `spare`, in orange. Other kinds are grey."""
+    best = found.best(remove=remove, spare=spare)
+    marks, ends = [], []
+    others = [kind for kind in found.kinds if kind not in (remove, spare)]
+    for kind in (*others, spare, remove):
+        colour = ACCENT if kind == remove else SERIES[1] if kind == spare else GREY
+        rows = [row for row in found.rows if row.kind == kind]
+        x = [row.threshold for row in rows]
+        band = [*(row.interval[1] for row in rows), *(row.interval[0] for row in reversed(rows))]
+        fill = {"fill": "toself", "fillcolor": colour, "opacity": 0.13, "line": {"width": 0}}
+        marks.append(_LINE | {"x": [*x, *reversed(x)], "y": band} | fill)
+        marks.append(_LINE | {"x": x, "y": [row.share for row in rows], "line": {"color": colour, "width": 2.5}})
+        ends.append((rows[0].share, f"{kind}, n {rows[0].n:,}  ", colour))
+    marks.append(_LINE | {"x": [best, best], "y": [0, 1.04], "line": {"color": ACCENT, "width": 1.5, "dash": "dot"}})
+    least, place = found.rows[0].threshold, 2.0
+    for share, label, colour in sorted(ends, reverse=True):
+        place = min(share, place - 0.06)  # pushed apart where lines begin together
+        marks.append(text_beside(least, place, label, "middle left", colour))
+    here = found.at(best)
+    title = f"{found.search} at {best:g} removes {percent(here[remove].share)} of {remove} and {percent(here[spare].share)} of {spare}"
+    room = 1 - least
+    across = {
+        "title": "threshold (similarity from which records are joined)",
+        "range": [least - 0.3 * room, 1 + 0.03 * room],
+        "tickvals": [tick / 10 for tick in range(math.ceil(10 * least), 11)],
+        "tickformat": ".2~f",
+    }
+    up = {"title": "share removed (95% interval)", "range": [-0.03, 1.06], "tickformat": ".0%"}
+    return chart(title, marks, (across, up), of, height=420)
 
 
 def saturation(found: Population, *, last: int = 50) -> Any:

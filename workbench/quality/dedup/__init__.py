@@ -9,9 +9,10 @@ drops every row that has a neighbour, and so both of two near-duplicates. `minha
 too; to run one after the other, give it what the first kept, or two searches with different survivors may keep none."""
 
 from workbench.quality.dedup.exact_copies import Duplicates, exact
+from workbench.quality.dedup.groups import Removed, by_kind
 from workbench.quality.dedup.minhashing import minhash
 from workbench.quality.dedup.near import NearDuplicates
 from workbench.quality.dedup.similarity import similar
 from workbench.quality.dedup.texts import KEYS, normalise
 
-__all__ = ["KEYS", "Duplicates", "NearDuplicates", "exact", "minhash", "normalise", "similar"]
+__all__ = ["KEYS", "Duplicates", "NearDuplicates", "Removed", "by_kind", "exact", "minhash", "normalise", "similar"]
