@@ -7,7 +7,7 @@ from typing import Any
 from workbench._html import ACCENT, GREY
 from workbench.errors import InputError
 from workbench.personas import Population
-from workbench.plots.drawing import SERIES, chart, labelled_rows, percent, text_beside
+from workbench.plots.drawing import SERIES, chart, inert, labelled_rows, percent, text_beside
 from workbench.quality.dedup import NearDuplicates, Removed
 from workbench.quality.diversity import SIMILAR, Comparison, Curve
 
@@ -55,7 +55,7 @@ def removed(found: Removed, *, remove: str, spare: str, of: Any) -> Any:
         fill = {"fill": "toself", "fillcolor": colour, "opacity": 0.13, "line": {"width": 0}}
         marks.append(_LINE | {"x": [*x, *reversed(x)], "y": band} | fill)
         marks.append(_LINE | {"x": x, "y": [row.share for row in rows], "line": {"color": colour, "width": 2.5}})
-        ends.append((rows[0].share, f"{kind}, n {rows[0].n:,}  ", colour))
+        ends.append((rows[0].share, f"{inert(kind, 30)}, n {rows[0].n:,}  ", colour))
     marks.append(_LINE | {"x": [best, best], "y": [0, 1.04], "line": {"color": ACCENT, "width": 1.5, "dash": "dot"}})
     least, place = found.rows[0].threshold, 2.0
     for share, label, colour in sorted(ends, reverse=True):
@@ -120,7 +120,7 @@ def coverage(curves: Mapping[str, Curve], *, of: Any) -> Any:
         fill = {"fill": "toself", "fillcolor": colour, "opacity": 0.15, "line": {"width": 0}}
         marks.append(_LINE | {"x": [*x, *reversed(x)], "y": band} | fill)
         marks.append(_LINE | {"x": x, "y": [each.value for each in values], "line": {"color": colour, "width": 2.5}})
-        ends.append((values[-1].value, x[-1], f"  {name}", colour))
+        ends.append((values[-1].value, x[-1], f"  {inert(name, 30)}", colour))
     top = max(each.high for curve in curves.values() for each in curve.clusters)
     place = 2 * top
     for value, x, label, colour in sorted(ends, reverse=True):
