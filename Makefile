@@ -19,10 +19,12 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 setup: $(VENV)/.ready  ## create .venv and install the lock (once)
 
-demo: setup  ## documents to dataset, a better prompt, preference pairs, offline: tables, report.html, exports
+demo: setup  ## documents to dataset, a better prompt, preference pairs, people on a map, offline: tables, report.html, exports
 	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline --personas 12 --rows 200
 	$(PY) -m workbench optimize $(DOCS) --out data/demo/optimized --model offline/weak --examples 60
 	$(PY) -m workbench prefer data/pairs/written.jsonl --out data/demo/preferences
+	$(PY) -m workbench personas $(DOCS) --out data/demo/people --rows 150
+	$(PY) -m workbench map data/demo/people/personas.parquet --out data/demo/map
 
 test: setup  ## every test, notebooks included
 	$(PY) -m pytest
@@ -35,6 +37,9 @@ notebooks: setup  ## run every notebook top to bottom and keep its outputs
 
 bench: setup  ## one table of speed and memory, against other tools (makes venvs of their own)
 	$(PY) -m tests.bench.vectors
+	$(PY) -m tests.bench.dedup
+	$(PY) -m tests.bench.clusters
+	$(PY) -m tests.bench.map
 	$(PY) -m tests.bench
 
 lint: setup  ## ruff over code and notebooks
