@@ -3,7 +3,10 @@
 import numpy as np
 
 from tests.kinds import EVIL
+from workbench import runner
 from workbench.clusters import NOISE, Category, Cluster, Map, Settings
+from workbench.llm import Scripted
+from workbench.records import Instruction
 
 NAMES = (
     "bread, oven",
@@ -44,3 +47,13 @@ def made(rows=200, *, ids=(), count=8, seed=0):
         xy.astype(np.float32), labels, (np.arange(rows) % count).astype(np.int32), rng.random(rows).astype(np.float32),
         tuple(clusters), tuple(categories), Settings(),
     )  # fmt: skip
+
+
+async def make(number, client):
+    return [Instruction(f"Text {number}", output="done")]
+
+
+def run(folder, rows=200):
+    """A run of as many records, and its map."""
+    done = runner.run(make, range(rows), client=Scripted(""), out=folder, options=runner.Options(progress=False))
+    return done, made(rows, ids=[record.id for record in done.records])
