@@ -57,3 +57,18 @@ def run(folder, rows=200):
     """A run of as many records, and its map."""
     done = runner.run(make, range(rows), client=Scripted(""), out=folder, options=runner.Options(progress=False))
     return done, made(rows, ids=[record.id for record in done.records])
+
+
+# In a page, whether the first map in it has drawn its dots.
+HAS_DOTS = """() => {
+    const canvas = document.querySelector('.sdw-map canvas');
+    if (!canvas?.width) return false;
+    const copy = document.createElement('canvas');
+    [copy.width, copy.height] = [canvas.width, canvas.height];
+    const context = copy.getContext('2d');
+    context.drawImage(canvas, 0, 0);
+    const { data } = context.getImageData(0, 0, copy.width, copy.height);
+    let seen = 0;
+    for (let at = 3; at < data.length; at += 4) seen += data[at] > 0;
+    return seen > 500;
+}"""

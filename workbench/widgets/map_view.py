@@ -25,8 +25,10 @@ _MEMORY = (
     "In memory only: give run= to widgets.map, or put them into a run's folder with by_hand.add(view.decisions, run)."
 )
 # The names on the dots are a picture, which knows no theme: dark with a light edge, and in a dark page the other way round.
-_NAMES_STYLE = """<style>
+_MAP_STYLE = """<style>
 body[data-jp-theme-light="false"] .sdw-map canvas + canvas { filter: invert(1) }
+.sdw-map .sdw-grid td { max-width: 220px; overflow-wrap: anywhere }
+.sdw-map .widget-html-content { width: 100%; min-width: 0 }
 </style>"""
 _UNDONE = {"keep": "kept", "drop": "dropped", "label": "labelled"}
 
@@ -352,7 +354,7 @@ class MapView:
             words.setdefault(each.record_id, []).append(_word(each))
         decided = pa.array([", ".join(words.get(each, ())) for each in shown.column("id").to_pylist()], pa.string())
         names = dict.fromkeys(["text", "cluster", self.color_box.value])
-        rows = shown.select(list(names)).append_column("decided", decided)
+        rows = shown.select(list(names)).add_column(1, "decided", decided)
         self._rows.value = grid(store.Rows(rows))
 
     def __repr__(self) -> str:
@@ -434,9 +436,10 @@ def _scatter(library: Any, frame: Any, found: Map) -> Any:
         # A lasso that ends as near to its start as this counts as a click, and selects the one dot that is there.
         lasso_min_dist=0.5,
     )  # fmt: skip
-    made.options(
-        regl_scatterplot_options={"pointSizeSelected": 1, "pointOutlineWidth": 0}
-    )  # pixels; twice as large else
+    # Pixels; a selected dot would be twice as large else.
+    made.options(regl_scatterplot_options={"pointSizeSelected": 1, "pointOutlineWidth": 0})
+    if not found.clusters:  # it knows no map without a name
+        return made
     return made.label(
         by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=13, max_number=30,
         color="#222222", shadow_color="#FFFFFF",
@@ -453,7 +456,7 @@ def _header(found: Map, run: Run | None) -> str:
     note = " <span class='sdw-soft'>offline rules, no model</span>" if run is not None and run.is_offline else ""
     rows = f"{len(found):,} rows in {len(found.clusters):,} clusters, {found.noise:.0%} in none"
     what = "Dots near each other are alike; distances across the map and the sizes of gaps mean nothing."
-    return f"{STYLE}{_NAMES_STYLE}<div class='sdw'><b>{rows}</b>{note} <span class='sdw-soft'>{what}</span></div>"
+    return f"{STYLE}{_MAP_STYLE}<div class='sdw'><b>{rows}</b>{note} <span class='sdw-soft'>{what}</span></div>"
 
 
 def _legend(name: str, shaded: Shades) -> str:
