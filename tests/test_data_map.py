@@ -47,7 +47,7 @@ def boxes(figure):
     found = []
     for note in figure.layout.annotations:
         lines = note.text.split("<br>")
-        wide, tall = 6.0 * max(len(re.sub(r"&[^;]+;", "_", line)) for line in lines) + 5, 13 * len(lines) + 5
+        wide, tall = 5.6 * max(len(re.sub(r"&[^;]+;", "_", line)) for line in lines) + 5, 12 * len(lines) + 5
         x, y = (note.x - left) * per_x + (note.xshift or 0), (high - note.y) * per_y
         found.append((x - wide / 2, y - tall / 2, x + wide / 2, y + tall / 2))
     return found

@@ -310,6 +310,17 @@ def test_undo_takes_back_one_click_after_the_other_and_gives_back_what_was_befor
     assert "nothing was decided on this map" in told(view) and "sdw-error" in view._said.value
 
 
+def test_undo_gives_back_what_another_session_decided_meanwhile(view, run, found):
+    by_hand.label(found.ids[:1], runner.load(run.folder), "nurse")
+    before = in_folder(run)
+    view.select(found.ids[:2])
+    view.drop()
+    assert len(in_folder(run)) == 3
+    by_hand.keep(found.ids[5:6], runner.load(run.folder))
+    view.undo()
+    assert in_folder(run) == sorted([*before, (found.ids[5], "by_hand", True, "", "")])
+
+
 def test_each_button_does_what_the_call_that_it_shows_does(view, run, found):
     view.select(found.ids[7:9])
     for click, name in (

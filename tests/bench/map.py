@@ -59,8 +59,8 @@ def _lasso(notebook: Any, at: int) -> tuple[float, int]:
     page, box = notebook.page, notebook.cell(0).locator("canvas").first.bounding_box()
 
     def place(turn: float) -> tuple[float, float]:
-        x, y = math.cos(turn) * 0.3, math.sin(turn) * 0.3
-        return box["x"] + box["width"] * (0.5 + x) + 12 * (at - LASSOS / 2), box["y"] + box["height"] * (0.5 + y)
+        x, y = math.cos(turn) * 0.3, math.sin(turn) * 0.22
+        return box["x"] + box["width"] * (0.5 + x) + 12 * (at - LASSOS / 2), box["y"] + box["height"] * (0.7 + y)
 
     page.mouse.move(*place(0))
     page.mouse.down()
@@ -69,12 +69,12 @@ def _lasso(notebook: Any, at: int) -> tuple[float, int]:
         page.wait_for_timeout(12)
     released = time.time()
     page.mouse.up()
-    page.wait_for_timeout(4_000)
+    page.wait_for_timeout(2_500)
     notebook.run(1)
     notebook.wait_for(1)
     heard, selected = notebook.outputs(1)[0]["text"].split()
     if float(heard) < released:
-        sys.exit("a lasso was not heard in 4 s")
+        sys.exit("a lasso was not heard in 2.5 s")
     return float(heard) - released, int(selected)
 
 

@@ -14,7 +14,7 @@ from workbench.plots.drawing import WIDTH, annotation, chart, inert, percent
 
 _HEIGHT, _MARGIN = 560, 20  # pixels: of the dots, and what `chart` leaves beside them
 _SVG_DOTS = 20_000  # above, dots are drawn by WebGL: 100,000 of them in SVG take 15 s and 19 MB
-_LETTER, _LINE, _WIDE, _LINES = 6.3, 15, 22, 2  # of a name: pixels of a letter and a line, letters in a line, lines
+_LETTER, _LINE, _WIDE, _LINES = 5.8, 13, 22, 2  # of a name: pixels of a letter and a line, letters in a line, lines
 _CAPTION = "dots near each other are alike; distances across the map and the sizes of gaps mean nothing"
 
 
@@ -153,9 +153,9 @@ def _names(
         boxes.append(box)
         # On paper of its own, since dots of every colour are below and nobody knows whether the page is white or black.
         notes.append(
-            annotation("<br>".join(inert(line, 60) for line in lines), 11)
+            annotation("<br>".join(inert(line, 60) for line in lines), 10)
             | {"x": float(found.xy[here, 0]), "y": float(found.xy[here, 1]), "xshift": x - pixels[here, 0]}
-            | {"font": {"size": 11, "color": "#222222"}, "bgcolor": "rgba(255,255,255,0.82)"}
-            | {"bordercolor": colour, "borderpad": 2, "borderwidth": 1.5}
+            | {"font": {"size": 10, "color": "#222222"}, "bgcolor": "rgba(255,255,255,0.75)"}
+            | {"bordercolor": colour, "borderpad": 1, "borderwidth": 1}
         )
     return notes

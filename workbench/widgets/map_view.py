@@ -27,7 +27,8 @@ _MEMORY = (
 # The names on the dots are a picture, which knows no theme: dark with a light edge, and in a dark page the other way round.
 _MAP_STYLE = """<style>
 body[data-jp-theme-light="false"] .sdw-map canvas + canvas { filter: invert(1) }
-.sdw-map .sdw-grid td { max-width: 220px; overflow-wrap: anywhere }
+.sdw-map .sdw-grid td { max-width: 260px }
+.sdw-map .sdw-grid td:first-child { min-width: 200px; overflow-wrap: anywhere }
 .sdw-map .widget-html-content { width: 100%; min-width: 0 }
 </style>"""
 _UNDONE = {"keep": "kept", "drop": "dropped", "label": "labelled"}
@@ -441,7 +442,7 @@ def _scatter(library: Any, frame: Any, found: Map) -> Any:
     if not found.clusters:  # it knows no map without a name
         return made
     return made.label(
-        by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=13, max_number=30,
+        by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=13, max_number=15,
         color="#222222", shadow_color="#FFFFFF",
     )  # fmt: skip
 
