@@ -24,6 +24,7 @@ from workbench.llm.ledger import Ledger
 from workbench.records import KINDS, Document, Failure, Record, Verdict, by_id
 
 UNCALIBRATED = "judge.uncalibrated"  # the check of a judge that filters though nobody has shown what it is worth
+BY_HAND = "by_hand"  # the check of what a person decided, about the records that were looked at and no others
 UNCALIBRATED_FILTER = "uncalibrated."  # begins the name of a check whose query selects by what such a judge said
 LOW_YIELD = 0.2  # below this share of outcomes that are records, a run says so loudly
 
@@ -242,12 +243,11 @@ class Run:
         is_uncalibrated = lambda check: check == UNCALIBRATED or check.startswith(UNCALIBRATED_FILTER)
         if detail := next((verdict.detail for verdict in self.verdicts if is_uncalibrated(verdict.check)), ""):
             said.append(f"Filtered by an uncalibrated judge: {detail.rpartition('uncalibrated: ')[2]}.")
-        if self.verdicts:
-            judged = {verdict.record_id for verdict in self.verdicts}
-            if unjudged := sum(record.id not in judged for record in self.records):
-                said.append(
-                    f"{unjudged:,} records were made after the last check and have no verdict. Check again: run.mark(...)."
-                )
+        judged = {verdict.record_id for verdict in self.verdicts if verdict.check.partition(".")[0] != BY_HAND}
+        if judged and (unjudged := sum(record.id not in judged for record in self.records)):
+            said.append(
+                f"{unjudged:,} records were made after the last check and have no verdict. Check again: run.mark(...)."
+            )
         return "\n".join(said)
 
     def __repr__(self) -> str:

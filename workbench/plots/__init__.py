@@ -11,11 +11,12 @@ from workbench._html import ACCENT, GREY
 from workbench.plots.diversity import coverage, dedup_sweep, gains, removed, saturation
 from workbench.plots.drawing import OFFLINE_NOTE, percent
 from workbench.plots.judges import agreement, by_gap
+from workbench.plots.maps import data_map
 from workbench.plots.searches import curves, repeats
 from workbench.plots.shares import Scores, Share, forest, proportions, spread, waterfall
-from workbench.plots.showing import png, show
+from workbench.plots.showing import png, show, svg
 
 __all__ = [
-    "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "by_gap", "coverage", "curves", "dedup_sweep", "forest", "gains", "percent", "png",
-    "proportions", "removed", "repeats", "saturation", "show", "spread", "waterfall",
+    "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "by_gap", "coverage", "curves", "data_map", "dedup_sweep",
+    "forest", "gains", "percent", "png", "proportions", "removed", "repeats", "saturation", "show", "spread", "svg", "waterfall",
 ]  # fmt: skip

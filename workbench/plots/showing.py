@@ -29,6 +29,16 @@ def show(figure: Any, sentence: str = "") -> None:
 
 def png(figure: Any) -> bytes | None:
     """Return the figure as a PNG, 800 pixels wide at 1.25 dots a pixel; None without kaleido or a working Chrome."""
+    return _drawn(figure, {"format": "png", "scale": 1.25})
+
+
+def svg(figure: Any) -> str | None:
+    """Return the figure as an SVG, 800 pixels wide; None without kaleido or a working Chrome."""
+    image = _drawn(figure, {"format": "svg"})
+    return image if image is None else image.decode()
+
+
+def _drawn(figure: Any, options: dict[str, Any]) -> bytes | None:
     try:
         kaleido = require("kaleido", extra="notebook")
     except MissingLibrary:
@@ -39,7 +49,7 @@ def png(figure: Any) -> bytes | None:
     # notebook's outputs.
     was_disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    options = {"format": "png", "width": WIDTH, "height": figure.layout.height or 450, "scale": 1.25}
+    options = {**options, "width": WIDTH, "height": figure.layout.height or 450}
     try:
         # One browser an image, a second or two each: kaleido's lasting one waits for ever when its Chrome ends.
         # mathjax=False, or the page asks a CDN for a script.

@@ -2,37 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from workbench import store
 from workbench._html import escaped
-from workbench.errors import WorkbenchError, require
+from workbench.errors import require
 from workbench.quality import filters
 from workbench.runs import Run
-
-_SHOWN_ROWS, _SHOWN_COLUMNS = 200, 40
-_SHORT, _LONG = 80, 2_000  # characters of a value: unfolded, and at all
-
-_STYLE = """<style>
-.sdw { color: var(--jp-content-font-color1, inherit); font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif) }
-.sdw code, .sdw pre, .sdw-query { font: 12px/1.5 var(--jp-code-font-family, monospace) }
-.sdw code { background: none; color: inherit; padding: 0 }
-.sdw-soft { opacity: .7 }
-.sdw-said { margin: 4px 0; white-space: pre-wrap; overflow-wrap: anywhere }
-.sdw-error { border-left: 4px solid #D55E00; padding: 2px 8px }
-.sdw-grid { max-height: 420px; overflow: auto; border: 1px solid var(--jp-border-color1, #999) }
-.sdw-grid table { border-collapse: separate; border-spacing: 0; margin: 0; width: 100% }
-.sdw-grid th { position: sticky; top: 0; background: var(--jp-layout-color2, Canvas); font-weight: 600 }
-.sdw-grid th, .sdw-grid td { padding: 2px 12px 2px 8px; text-align: left; vertical-align: top; white-space: pre-wrap;
-  overflow-wrap: break-word; max-width: 420px; border-bottom: 1px solid var(--jp-border-color2, #9995) }
-.sdw-grid .number { text-align: right; font-variant-numeric: tabular-nums }
-.sdw-grid summary { cursor: pointer }
-</style>"""
+from workbench.widgets._parts import STYLE, attempt, grid, said
 
 _BOX_STYLE = """
 .sdw-query { width: 100%; box-sizing: border-box; min-height: 84px; resize: vertical; padding: 6px 8px; border-radius: 3px;
@@ -124,17 +103,17 @@ class Console:
         """Run a query and show its rows, or why there are none."""
         self.query_box.is_running, self.query_box.value = True, sql
         self.export_button.disabled = self.save_button.disabled = True
-        self.rows, self._said.value, self._grid.value, self._kept.value = None, _said("Running …"), "", ""
+        self.rows, self._said.value, self._grid.value, self._kept.value = None, said("Running …"), "", ""
         started = time.perf_counter()
 
         def ask() -> str:
             self.rows = store.sql.answer(sql, None, {"run": self.run}, stop=self._stop)
-            self._grid.value = _grid(self.rows)
+            self._grid.value = grid(self.rows)
             seconds = time.perf_counter() - started
-            return _said(f"{len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}, {seconds:.2f} s")
+            return said(f"{len(self.rows):,} row{'' if len(self.rows) == 1 else 's'}, {seconds:.2f} s")
 
         try:
-            self._said.value = _attempt(ask)
+            self._said.value = attempt(ask)
         finally:
             self.export_button.disabled = self.save_button.disabled = self.rows is None
             self.query_box.is_running = False
@@ -144,9 +123,9 @@ class Console:
 
         def write() -> str:
             path = store.export(self.rows, self.folder / self.file.value)
-            return _said(f"{len(self.rows):,} rows are in {path}", f"store.export(rows, {str(path)!r})")
+            return said(f"{len(self.rows):,} rows are in {path}", f"store.export(rows, {str(path)!r})")
 
-        self._kept.value = _attempt(write)
+        self._kept.value = attempt(write)
 
     def save(self) -> None:
         """Keep the rows as the verdicts of the check that is named."""
@@ -158,11 +137,11 @@ class Console:
             before = store.query(older, [verdicts.name], run=self.run)["n"][0]
             self.run.mark(verdicts)
             instead = f", in place of {before:,} that had this name" if before else ""
-            said = ", uncalibrated=True" if uncalibrated else ""
-            call = f"run.mark(filters.{self.sense.value.__name__}(rows, run, name={name!r}{said}))"
-            return _said(f"{verdicts!r}. Saved{instead}.", call)
+            also = ", uncalibrated=True" if uncalibrated else ""
+            call = f"run.mark(filters.{self.sense.value.__name__}(rows, run, name={name!r}{also}))"
+            return said(f"{verdicts!r}. Saved{instead}.", call)
 
-        self._kept.value = _attempt(mark)
+        self._kept.value = attempt(mark)
 
     def __repr__(self) -> str:
         return f"SQL console over {', '.join(self.run.tables())} of {self.run.info['recipe']}"
@@ -178,56 +157,7 @@ def _header(run: Run) -> str:
     tables = [
         f"<br><code>{escaped(store.described({name: part}), 2_000)}</code>" for name, part in run.tables().items()
     ]
-    return f"{_STYLE}<div class='sdw'><b>{escaped(run.info['recipe'])}</b>{note}{''.join(tables)}</div>"
-
-
-def _attempt(work: Callable[[], str]) -> str:
-    """What `work` says, or what kept it from its end: a widget's exceptions would be seen by nobody."""
-    try:
-        return work()
-    except (WorkbenchError, OverflowError, ValueError) as error:  # the last two are ids that Python has no place for
-        return _said(str(error), kind="sdw-error")
-
-
-def _said(text: str, call: str = "", *, kind: str = "") -> str:
-    code = f"\n<code class='sdw-soft'>{escaped(call, 1_000)}</code>" if call else ""
-    return f"<div class='sdw sdw-said {kind}'>{escaped(text, 4_000)}{code}</div>"
-
-
-def _grid(rows: store.Rows) -> str:
-    """The first rows and columns as an HTML table, long values folded."""
-    shown = store.sql.readable(rows.arrow.slice(0, _SHOWN_ROWS).select(rows.columns[:_SHOWN_COLUMNS]))
-    classes = ["number" if _is_number(field.type) else "text" for field in shown.schema]
-    columns = [
-        [_cell(value, kind) for value in column.to_pylist()]
-        for column, kind in zip(shown.columns, classes, strict=True)
-    ]
-    head = "".join(
-        f"<th class='{kind}'>{escaped(name)}</th>" for name, kind in zip(shown.column_names, classes, strict=True)
-    )
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in zip(*columns, strict=True))
-    left_out = [
-        f"the first {there:,} of {of:,} {what}"
-        for there, of, what in ((shown.num_rows, len(rows), "rows"), (len(columns), len(rows.columns), "columns"))
-        if there < of
-    ]
-    foot = f"<div class='sdw-soft'>{', '.join(left_out)}</div>" if left_out else ""
-    return f"<div class='sdw'><div class='sdw-grid'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{foot}</div>"
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-
-
-def _cell(value: Any, kind: str) -> str:
-    if value is None:
-        return f"<td class='{kind} sdw-soft'>null</td>"
-    text = f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if kind == "number" else str(value)
-    if len(text) <= _SHORT:
-        return f"<td class='{kind}'>{escaped(text)}</td>"
-    first = escaped(" ".join(text.split()), _SHORT)
-    summary = f"<summary>{first} <span class='sdw-soft'>({len(text):,} characters)</span></summary>"
-    return f"<td><details>{summary}{escaped(text, _LONG)}</details></td>"
+    return f"{STYLE}<div class='sdw'><b>{escaped(run.info['recipe'])}</b>{note}{''.join(tables)}</div>"
 
 
 @cache
