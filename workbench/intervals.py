@@ -42,13 +42,13 @@ class Interval:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f}, n {self.n:,})"
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the 95% score interval of a share, (low, high), both 0 to 1. Wilson 1927, doi:10.1080/01621459.1927.10502953.
+def wilson(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a share, (low, high), both 0 to 1, by default the 95% one. Wilson 1927, doi:10.1080/01621459.1927.10502953.
 
     Raises InputError when `hits` of `n` is no share."""
     if not 0 <= hits <= n or n == 0:
         raise InputError(f"{hits} of {n} is no share. Leave out what was never tried, and say so.")
-    share, z2 = hits / n, 1.959964**2 / n
+    share, z2 = hits / n, NormalDist().inv_cdf((1 + level) / 2) ** 2 / n
     middle, half = share + z2 / 2, math.sqrt(z2 * (share * (1 - share) + z2 / 4))
     low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
     return low if hits else 0.0, high if hits < n else 1.0  # exact, where floating point is not

@@ -15,14 +15,13 @@ from workbench import _html, intervals
 from workbench.clusters import NOISE, Map
 from workbench.errors import InputError
 
-_THIN = 0.5  # of the share that the map has
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Gap:
     """A cluster of the map with its `there` rows, and how many `rows` of the set are in it, of `expected` ones if the set were
-    spread as the map is. `ratio` is the one by the other, with its 95% interval."""
+    spread as the map is. `ratio` is the one by the other, with its interval: of all clusters' intervals together 95% hold."""
 
     number: int
     name: str
@@ -35,8 +34,8 @@ class Gap:
 
     @property
     def is_thin(self) -> bool:
-        """Surely less than half of what it would be."""
-        return self.high < _THIN
+        """Surely fewer rows than its share of the map, with so many clusters looked at."""
+        return self.high < 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +50,7 @@ class Gaps:
 
     @property
     def thin(self) -> list[Gap]:
-        """The clusters with surely less than half of the rows that they would have."""
+        """The clusters with surely fewer rows than their share."""
         return [each for each in self.clusters if each.is_thin]
 
     @property
@@ -74,7 +73,7 @@ class Gaps:
 
     @property
     def _about(self) -> str:
-        return f"{self.n:,} rows, {self.outside:,} of them in no cluster; thin is surely below half of the map's share"
+        return f"{self.n:,} rows, {self.outside:,} of them in no cluster; thin is surely below the map's share, at 95% for all clusters together"
 
     @property
     def _rows(self) -> list[tuple[Any, ...]]:
@@ -97,7 +96,8 @@ def against(found: Map, labels: Sequence[int]) -> Gaps:
     """Return how a set is spread over the clusters of a map; `labels`, (m,), say in which its rows are, NOISE for none.
 
     Rows of the map in no cluster are left out of what is expected, and rows of the set of what is compared. Intervals are
-    Wilson's of the share of the set, over the share of the map. Raises InputError for a map without clusters, for labels
+    Wilson's of the share of the set, over the share of the map, each at 1 - 0.05 / clusters (Bonferroni), since the worst of
+    many is looked for. Rows are taken one by one: where they come in families, give one of each. Raises InputError for a map without clusters, for labels
     that it has not, and when no row is in a cluster."""
     labels = np.asarray(labels)
     if not found.clusters:
@@ -112,7 +112,8 @@ def against(found: Map, labels: Sequence[int]) -> Gaps:
     clustered = sum(each.size for each in found.clusters)
     rows = []
     for each in found.clusters:
-        share, (low, high) = each.size / clustered, intervals.wilson(counts[each.number], n)
+        share = each.size / clustered
+        low, high = intervals.wilson(counts[each.number], n, level=1 - 0.05 / len(found.clusters))
         ratio = counts[each.number] / n / share
         rows.append(
             Gap(each.number, each.name, each.size, counts[each.number], share * n, ratio, low / share, high / share)
