@@ -17,6 +17,7 @@ from workbench.records import Record
 
 _MISSED = 0.02  # the share of pairs exactly at the floor that may be missed; at the threshold it is far below
 _CHUNK = 1024  # texts read, and pairs compared, at once
+_CHARACTERS, _GRAMS = 1 << 23, 1 << 21  # the most of them read and compared at once, but for a longer text
 _CANDIDATES = 1 << 16  # candidate pairs looked at at once
 _PLACE_BITS = 10  # of 64: which of a chunk; the other 54 are the n-gram, so that one sort orders both
 _GRAM = np.uint64((1 << (64 - _PLACE_BITS)) - 1)
@@ -106,10 +107,12 @@ class _Shingled:
         self.flips, self.factors = constants[::2], constants[1::2] | np.uint32(1)
         self.grams, self.sizes, self.keys, self.sketches = (array(kind) for kind in "QqQQ")  # these grow in place
         self.waiting: list[tuple[str, ...]] = []
+        self.characters = 0
 
     def add(self, parts: tuple[str, ...]) -> None:
         self.waiting.append(parts)
-        if len(self.waiting) == _CHUNK:
+        self.characters += sum(map(len, parts))
+        if len(self.waiting) == _CHUNK or self.characters >= _CHARACTERS:
             self._read()
 
     def _read(self) -> None:
@@ -130,6 +133,7 @@ class _Shingled:
         self.keys.frombytes(np.ascontiguousarray(keys.T).tobytes())
         self.sketches.frombytes(np.stack(sketch, axis=1).tobytes())
         self.waiting.clear()
+        self.characters = 0
 
     def links(self, floor: float, rank: np.ndarray) -> Links:
         """The forest of all pairs from `floor` on that share a band."""
@@ -142,12 +146,13 @@ class _Shingled:
         forest = Forest(rank)
         for band in range(self.bands):
             for left, right in _sharing(keys[:, band]):
+                for earlier in (slice(min(band, 2)), slice(2, band)):  # most of those that an earlier band had go soon
+                    is_new = ~(keys[left, earlier] == keys[right, earlier]).any(axis=1)
+                    left, right = left[is_new], right[is_new]
                 may = self._may_reach(left, right, sketches, floor)
                 left, right = left[may], right[may]
-                is_new = ~(keys[left, :band] == keys[right, :band]).any(axis=1)  # an earlier band had the others
-                left, right = left[is_new], right[is_new]
-                for at in range(0, len(left), _CHUNK):
-                    a, b = left[at : at + _CHUNK], right[at : at + _CHUNK]
+                for some in _pieces(self.size[left] + self.size[right]):
+                    a, b = left[some], right[some]
                     similarity = self._jaccard(a, b)
                     reaches = similarity >= floor
                     forest.add(a[reaches], b[reaches], similarity[reaches])
@@ -164,7 +169,7 @@ class _Shingled:
         """The true similarity of each pair."""
         place = np.arange(len(left), dtype=np.uint64) << np.uint64(64 - _PLACE_BITS)
         both = np.concatenate([self._of(left, place), self._of(right, place)])
-        both.sort()
+        both.sort(kind="stable")  # a merge: each half is in order
         shared = both[1:][both[1:] == both[:-1]] >> np.uint64(64 - _PLACE_BITS)
         shared = np.bincount(shared.astype(np.int64), minlength=len(left))
         return shared / (self.size[left] + self.size[right] - shared)
@@ -174,6 +179,14 @@ class _Shingled:
         sizes = self.size[texts]
         offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return self.all_grams[np.repeat(self.start[texts], sizes) + offsets] | np.repeat(place, sizes)
+
+
+def _pieces(sizes: np.ndarray) -> Iterator[slice]:
+    """Runs of at most `_CHUNK` pairs, with `_GRAMS` n-grams at most or one pair."""
+    ends, at = np.cumsum(sizes), 0
+    while at < len(ends):
+        most = np.searchsorted(ends, ends[at] - sizes[at] + _GRAMS, "right")
+        yield slice(at, at := min(max(int(most), at + 1), at + _CHUNK))
 
 
 def _grams(texts: list[tuple[str, ...]], size: int) -> np.ndarray:

@@ -23,6 +23,7 @@ Best = Callable[[Record], float]
 _BELOW = 0.1  # how far below the threshold pairs are kept, for `at`
 _LEAST = 0.2
 _PENDING = 2_000_000  # pairs waiting for the forest, 40 MB
+_PAIRS = 1 << 16  # joined one by one between two looks at all of them
 _STEP = 0.01
 
 
@@ -105,10 +106,16 @@ class Forest:
         left, right, similarity = (np.concatenate(column) for column in zip(_NO_LINKS, *self._parts, strict=True))
         left, right = np.where(self.rank[left] < self.rank[right], (left, right), (right, left))
         order = np.lexsort((self.rank[right], self.rank[left], -similarity))
-        links = Links(left[order], right[order], similarity[order])
-        groups = _Groups(len(self.rank))
-        is_new = [groups.join(a, b) for a, b, _ in links]
-        links = Links(links.left[is_new], links.right[is_new], links.similarity[is_new])
+        groups, kept, size = _Groups(len(self.rank)), [], max(_PAIRS, len(self.rank))
+        while len(order):
+            some, order = order[:size], order[size:]
+            for at, a, b in zip(some.tolist(), left[some].tolist(), right[some].tolist(), strict=True):
+                if groups.join(a, b):
+                    kept.append(at)
+            if len(order):  # most of many pairs are within groups by now, and need no look one by one
+                root = groups.roots()
+                order = order[root[left[order]] != root[right[order]]]
+        links = Links(left[kept], right[kept], similarity[kept])
         self._parts, self._pending = [(links.left, links.right, links.similarity)], 0
         return links
 
@@ -128,6 +135,13 @@ class _Groups:
         while parent[item] != item:
             parent[item] = item = parent[parent[item]]
         return item
+
+    def roots(self) -> np.ndarray:
+        """`of` every item."""
+        root = np.array(self.parent, np.int64)
+        while not np.array_equal(root, above := root[root]):
+            root = above
+        return root
 
     def join(self, a: int, b: int) -> bool:
         """True when they were apart."""
@@ -176,7 +190,7 @@ class Search:
         sets = _Groups(len(texts.first))
         for a, b, _ in links:
             sets.join(a, b)
-        root = np.array([sets.of(at) for at in range(len(texts.first))], np.int64)
+        root = sets.roots()
         places = np.flatnonzero(texts.text >= 0)
         of = root[texts.text[places]]
         many = np.bincount(of, minlength=len(root))[of] > 1
