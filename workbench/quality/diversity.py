@@ -286,8 +286,10 @@ def coverage(
 
 # --- two sets ---------------------------------------------------------------------------------------------------------
 
+# Up to the first mark, but for an opening that goes on to ask ("As a baker I wonder how hot an oven must be, and ...").
 _FRAME = re.compile(
-    r"\s*(?:(?:speaking |writing )?as|being|since i am|because i am|i am|i'm|for) (?:an?|the|someone|somebody)\b[^,.;:?!\n]{0,160}[,.;:]\s*",
+    r"\s*(?:(?:speaking |writing )?as|being|since i am|because i am|i am|i'm) (?:an?|the|someone|somebody)\b"
+    r"(?:(?!\b(?:i|my|we|our|how|what|why)\b)[^,.;:?!\n]){0,160}[,.;:]\s*",
     re.IGNORECASE,
 )
 _TELLING = re.compile(r"\w[\w'’-]*\w|\w")
@@ -295,10 +297,10 @@ _TELLING = re.compile(r"\w[\w'’-]*\w|\w")
 
 def without_persona(text: str, persona: str) -> str:
     """Return the text without the persona's words: an opening that presents them ("As a baker, ...") and every content
-    word, in any form, that the persona's description has too. "" when only function words are left.
+    word that the persona's description has too, with any ending such as -s, -ing or -ed. "" when only function words are left.
 
     Words that the persona shares with the topic go as well; so take them out of both sides of a comparison. Synonyms
-    stay, and a persona's concerns in other words. English."""
+    stay, what is derived (a baker's bakery), and a persona's concerns in other words. English."""
     own = _content(persona)
     frame = _FRAME.match(text)
     rest = text[frame.end() :] if frame and own & _content(frame[0]) else text
@@ -345,9 +347,9 @@ class Comparison:
         for row in self.rows:
             if row.measure == measure and row.is_stripped == is_stripped:
                 return row
-        raise InputError(
-            f"there is no {measure!r} here; there are {', '.join(dict.fromkeys(r.measure for r in self.rows))}."
-        )
+        there = ", ".join(dict.fromkeys(row.measure for row in self.rows if row.is_stripped == is_stripped))
+        after = " without the personas' words" if is_stripped else ""
+        raise InputError(f"there is no {measure!r}{after} here; there are {there or 'none, for lack of personas='}.")
 
     @property
     def answer(self) -> str:
@@ -416,16 +418,20 @@ def compare(
     descriptions; row i of both sets loses the words of persona i, so that topics which personas share with their sources are
     taken from both sides. It is the fairest where row i of both is of the same source. `groups`, one for each pair of two
     sets of the same length, are resampled whole. Clusters are those of `found`, or of one map of both sets. Raises
-    InputError for lengths that do not fit."""
+    InputError for lengths that do not fit, and for fewer than 5 pairs (2 with `found`), also of those with other words."""
     if personas and len(personas) != len(with_):
         raise InputError(
             f"{len(with_):,} texts with personas and {len(personas):,} personas. Give the persona of each."
         )
+    if odd := [at for at, persona in enumerate(personas) if not isinstance(persona, str)]:
+        raise InputError(f"personas[{odd[0]}] is {personas[odd[0]]!r:.80}, not a description of one.")
     if groups and not len(groups) == len(with_) == len(without):
         raise InputError(
             f"groups are of pairs: there are {len(groups):,}, for {len(with_):,} texts with and {len(without):,} without personas."
         )
-    n = min(len(with_), len(without))
+    n, fewest = min(len(with_), len(without)), 2 if found is not None else 5  # clusters.fit takes 10 rows or more
+    if n < fewest:
+        raise InputError(f"there are {n:,} rows of each set to compare, and {fewest} or more are needed. Give more.")
     drawn = [_drawn(len(texts), n) for texts in (without, with_)]
     sets = [[texts[at] for at in places] for texts, places in zip((without, with_), drawn, strict=True)]
     rows = _compared(sets, groups, found, model, is_stripped=False)
@@ -435,6 +441,11 @@ def compare(
     bare = [[without_persona(text, persona) for text, persona in zip(texts, own, strict=True)] for texts in sets]
     changed = tuple(sum(a != b for a, b in zip(*pair, strict=True)) / n for pair in zip(sets, bare, strict=True))
     kept = [at for at in range(n) if bare[0][at] and bare[1][at]]
+    if len(kept) < fewest:
+        raise InputError(
+            f"{n - len(kept):,} of {n:,} pairs have a text of the persona's words alone, and the {len(kept):,} others are too few "
+            "to compare. Leave personas= out, or give shorter descriptions."
+        )
     left = [[texts[at] for at in kept] for texts in bare]
     more = _compared(left, [groups[at] for at in kept] if groups else (), found, model, is_stripped=True)
     return Comparison((*rows, *more), n, n - len(kept), (changed[0], changed[1]))
