@@ -105,7 +105,8 @@ class _Shingled:
         self.ngram, self.rows, self.bands = ngram, rows, bands
         constants = _mixed(np.arange(1, 2 * rows * bands + 1, dtype=np.uint64) * _ODD).astype(np.uint32)
         self.flips, self.factors = constants[::2], constants[1::2] | np.uint32(1)
-        self.grams, self.sizes, self.keys, self.sketches = (array(kind) for kind in "QqQQ")  # these grow in place
+        self.grams, self.sizes, self.sketches = (array(kind) for kind in "QqQ")  # these grow in place
+        self.keys = [array("Q") for _ in range(bands)]
         self.waiting: list[tuple[str, ...]] = []
         self.characters = 0
 
@@ -130,7 +131,8 @@ class _Shingled:
         sketch = [np.bitwise_or.reduceat(np.where(word == at, bit, np.uint64(0)), starts) for at in range(_SKETCH)]
         self.grams.frombytes(found.tobytes())
         self.sizes.frombytes(sizes.astype(np.int64).tobytes())
-        self.keys.frombytes(np.ascontiguousarray(keys.T).tobytes())
+        for band, own in zip(self.keys, keys, strict=True):
+            band.frombytes(own.tobytes())
         self.sketches.frombytes(np.stack(sketch, axis=1).tobytes())
         self.waiting.clear()
         self.characters = 0
@@ -141,13 +143,13 @@ class _Shingled:
             self._read()
         self.all_grams, self.size = np.frombuffer(self.grams, np.uint64), np.frombuffer(self.sizes, np.int64)
         self.start = np.cumsum(self.size) - self.size
-        keys = np.frombuffer(self.keys, np.uint64).reshape(-1, self.bands)
+        keys = [np.frombuffer(band, np.uint64) for band in self.keys]
         sketches = np.frombuffer(self.sketches, np.uint64).reshape(-1, _SKETCH)
         forest = Forest(rank)
         for band in range(self.bands):
-            for left, right in _sharing(keys[:, band]):
-                for earlier in (slice(min(band, 2)), slice(2, band)):  # most of those that an earlier band had go soon
-                    is_new = ~(keys[left, earlier] == keys[right, earlier]).any(axis=1)
+            for left, right in _sharing(keys[band]):
+                for earlier in keys[:band]:  # which had most of them
+                    is_new = earlier[left] != earlier[right]
                     left, right = left[is_new], right[is_new]
                 may = self._may_reach(left, right, sketches, floor)
                 left, right = left[may], right[may]

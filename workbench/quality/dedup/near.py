@@ -47,8 +47,8 @@ class Texts:
         cls, records: Sequence[Record], fields: Sequence[str] | None, *, each: Callable[[tuple[str, ...]], None]
     ) -> "Texts":
         """Read records, and give `each` the normalised fields of every new text. Raises as `exact` does."""
+        fields = compared(one_kind(records), fields) if records else ()
         once = tuple(by_id(records).values())
-        fields = compared(one_kind(once), fields) if once else ()
         places: dict[bytes, int] = {}
         text, first = np.full(len(once), -1, np.int64), []
         for place, record in enumerate(once):
