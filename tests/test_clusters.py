@@ -304,9 +304,15 @@ def test_a_name_given_twice_gets_a_keyword_and_a_name_that_is_none_is_asked_agai
     named = name(found, client=Scripted(lambda request: reply(name="The same")))
     names = [each.name for each in named.clusters]
     assert names[0] == "The same" and len(set(names)) == 3 and all(n.startswith("The same (") for n in names[1:])
-    for wrong in ("", "…", "two\nlines", "x" * 61):
+    for wrong in ("", "…", "two\nlines", "x" * 61, "Cards\x1b[31m"):
         client = Scripted(lambda request, wrong=wrong: reply(name=wrong if len(request.messages) < 3 else "Mended"))
         assert name(found, client=client).clusters[0].name.startswith("Mended")
+
+
+def test_of_a_description_without_end_the_beginning_is_kept(made):
+    reply_all = lambda request: json.dumps({"name": "Cards", "description": "so on " * 10_000})
+    named = name(made[0], client=Scripted(reply_all))
+    assert {len(each.description) for each in named.clusters} == {clusters.SHOWN_CHARACTERS}
 
 
 def test_a_cluster_whose_name_is_lost_keeps_its_keywords_and_the_loss_is_told(made):

@@ -42,7 +42,7 @@ from workbench.records import Failure, content_hash
 
 NOISE = -1
 KEYWORDS = 8  # of a cluster
-SHOWN_CHARACTERS = 420  # of a member that a model is shown
+SHOWN_CHARACTERS = 420  # of a member that a model is shown, and kept of a description that it gives
 _LONGEST_NAME = 60  # characters
 
 
@@ -709,7 +709,8 @@ def _ask_all(
     results, failures = [], []
     for each, answer in zip(named, answers, strict=True):
         if isinstance(answer, Answer):
-            own = {"name": " ".join(answer["name"].split()), "description": " ".join(answer["description"].split())}
+            description = " ".join(answer["description"].split())[:SHOWN_CHARACTERS]
+            own = {"name": " ".join(answer["name"].split()), "description": description}
             keys = tuple(completion.key for completion in answer.completions if completion.key)
             results.append(replace(each, named_by=prompt.id, requests=keys, **own))
         else:
@@ -722,8 +723,8 @@ def _ask_all(
 
 def _wrong_name(values: Mapping[str, Any]) -> Failure | None:
     text = values["name"].strip()
-    if not text or "\n" in text or len(text) > _LONGEST_NAME or not any(map(str.isalnum, text)):
-        return Failure("name", f"a name is one line of 1 to {_LONGEST_NAME} characters, got {text[:100]!r}")
+    if not text.isprintable() or len(text) > _LONGEST_NAME or not any(map(str.isalnum, text)):
+        return Failure("name", f"a name is one line of 1 to {_LONGEST_NAME} characters that show, got {text[:100]!r}")
     return None
 
 
