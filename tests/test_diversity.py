@@ -313,3 +313,14 @@ def test_a_set_is_measured_on_a_map_of_its_own_where_none_is_given():
     assert found[diversity.COVERED].value == len(own.clusters)
     assert found["distinct-2"].value == pytest.approx(diversity.distinct(texts, 2))
     assert "Diversity of 60 rows" in repr(found) and "Vendi score" in found._repr_html_()
+
+
+def test_a_map_of_vectors_must_be_told_its_model_and_another_one_is_refused(ground):
+    texts, _ = asked(30, topics=10)
+    of_vectors = clusters.fit(ground.texts, vectors=ground.vectors)  # of 384 numbers, as those of many models are
+    with pytest.raises(InputError, match=r"made of vectors or by an endpoint, and knows no model\. Give model="):
+        diversity.measure(texts, found=of_vectors)
+    same = diversity.measure(texts, found=of_vectors, model=embed.HASHING)
+    assert same == diversity.measure(texts, found=ground)
+    with pytest.raises(InputError, match=r"the map is one of hashing-384@1, and model is owner/other"):
+        diversity.compare(texts, texts, found=ground, model="owner/other")

@@ -15,6 +15,7 @@ less diverse than the one it was drawn from. Of simulated sets of 200 rows, inte
 in 96 to 99% for what is counted (clusters covered, distinct-n), 95% for self-similarity, 93% for the Vendi score, 89% for
 effective clusters."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -201,13 +202,16 @@ def measure(
     texts: Sequence[str],
     *,
     found: Map | None = None,
-    model: str = embed.HASHING,
+    model: str | os.PathLike[str] | embed.Endpoint | None = None,
     groups: Sequence[str] | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Measures:
     """Return every measure of the texts: clusters covered and effective clusters (on the map `found`, by default one of
     these texts), Vendi score, self-similarity, distinct-1 to 3.
+
+    `model` is one of `embed.texts`, by default that of the map, or else embed.HASHING. Raises InputError where it is not
+    the map's, or the map was made of vectors and it is not given, since vectors of another model would fit by chance.
 
     `groups`, (n,), such as documents, are resampled whole. Say n with any of these: they change with it."""
     unit, labels = _placed([texts], found, model)
@@ -217,11 +221,22 @@ def measure(
     )
 
 
-def _placed(sets: Sequence[Sequence[str]], found: Map | None, model: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _placed(
+    sets: Sequence[Sequence[str]], found: Map | None, model: str | os.PathLike[str] | embed.Endpoint | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The unit vectors and the labels of each set, on one map of all of them where none is given."""
+    if found is not None and not (found.model or model):
+        raise InputError(
+            "the map was made of vectors or by an endpoint, and knows no model. Give model=, the one of these."
+        )
+    if found is not None and found.model and model is not None and str(model) != found.model:
+        raise InputError(
+            f"the map is one of {found.model}, and model is {model}. Leave model= out, or give another map."
+        )
+    model = model or (found.model if found is not None else embed.HASHING)
     ends = np.cumsum([len(texts) for texts in sets])[:-1]
     texts = [text for each in sets for text in each]
-    vectors = embed.texts(texts, model=(found.model if found is not None else "") or model)
+    vectors = embed.texts(texts, model=model)
     on = clusters.fit(texts, vectors=vectors) if found is None else found.assign(vectors=vectors)
     return np.split(_units(vectors), ends), np.split(on.labels, ends)
 
@@ -410,14 +425,14 @@ def compare(
     personas: Sequence[str] = (),
     groups: Sequence[str] = (),
     found: Map | None = None,
-    model: str = embed.HASHING,
+    model: str | os.PathLike[str] | embed.Endpoint | None = None,
 ) -> Comparison:
     """Return each measure of texts made with personas and without, at equal n, and the same without the personas' words.
 
     Of the larger set as many rows as the other has are drawn, always the same. `personas`, one for each of `with_`, are
     descriptions; row i of both sets loses the words of persona i, so that topics which personas share with their sources are
     taken from both sides. It is the fairest where row i of both is of the same source. `groups`, one for each pair of two
-    sets of the same length, are resampled whole. Clusters are those of `found`, or of one map of both sets. Raises
+    sets of the same length, are resampled whole. Clusters are those of `found`, or of one map of both sets; `model` as in `measure`. Raises
     InputError for lengths that do not fit, and for fewer than 5 pairs (2 with `found`), also of those with other words."""
     if personas and len(personas) != len(with_):
         raise InputError(
@@ -456,7 +471,12 @@ def _drawn(count: int, n: int) -> list[int]:
 
 
 def _compared(
-    sets: Sequence[Sequence[str]], groups: Sequence[str], found: Map | None, model: str, *, is_stripped: bool
+    sets: Sequence[Sequence[str]],
+    groups: Sequence[str],
+    found: Map | None,
+    model: str | os.PathLike[str] | embed.Endpoint | None,
+    *,
+    is_stripped: bool,
 ) -> list[Compared]:
     units, labels = _placed(sets, found, model)
     at = {n: min(sum(len(grams(words(text), n)) for text in texts) for texts in sets) for n in NGRAMS}
