@@ -56,7 +56,9 @@ class Settings:
     leaves it whole, where one subject may be most of a set. `categories` is how many groups of clusters there are, by default the square root of their number.
 
     On Banking77 (13,083 questions of 77 kinds) 15 neighbors, 5 dimensions and 5 samples were best of 15 and 30, 5 and
-    10, 5 and min_size; HDBSCAN's own default for the samples, min_size, joined 500 rows into 4 clusters. Without `max_share` 5,000
+    10, 5 and min_size: with noise in its nearest cluster, an adjusted Rand index of 0.38 and normalised mutual information of
+    0.70 with the kinds (k-means that knows of 77: 0.26 and 0.62; random labels: 0.00 and 0.06). HDBSCAN's own default for the
+    samples, min_size, joined 500 rows into 4 clusters. Without `max_share` 5,000
     personas of Persona Hub fell into those in English and the 34 others; with it, into 71 clusters, 41% noise."""
 
     neighbors: int = 15
