@@ -98,8 +98,9 @@ def test_a_cluster_of_most_rows_is_taken_apart_unless_it_may_be_that_large():
     assert adjusted_rand(whole.labels, truth) == 1 and whole.clusters[0].size == 300
     apart = fit(said(truth), vectors=vectors)
     assert len(apart.clusters) > 3 and apart.clusters[0].size <= 185
-    with pytest.raises(InputError, match="max_share is a share of the rows"):
-        Settings(max_share=0)
+    for wrong in (0, 1.5, "0.5", float("nan")):
+        with pytest.raises(InputError, match="max_share is a share of the rows"):
+            Settings(max_share=wrong)
 
 
 def test_personas_fall_into_more_clusters_than_languages(shared):
@@ -130,6 +131,9 @@ def test_a_map_with_no_cluster_says_so():
         ({"vectors": np.where(np.arange(150)[:, None] == 7, np.inf, 1.0)}, r"row 7 is not finite"),
         ({"ids": ["a"] * 150}, r"150 texts and 1 distinct ids"),
         ({"ids": ["a", "b"]}, r"150 texts and 2 distinct ids"),
+        ({"ids": [1, "1"] * 75}, r"150 texts and 1 distinct ids"),
+        ({"texts": ["a b"] * 149 + [None]}, r"texts\[149\] is None, not a text"),
+        ({"texts": "a text"}, r"texts is one text; give a list"),
     ],
 )
 def test_what_makes_no_map_is_refused_by_name(made, change, message):
@@ -139,7 +143,7 @@ def test_what_makes_no_map_is_refused_by_name(made, change, message):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"neighbors": 1}, {"dimensions": 1}, {"min_size": 1}, {"seed": -1}, {"min_samples": 2.5}]
+    "wrong", [{"neighbors": 1}, {"dimensions": 1}, {"min_size": 1}, {"seed": -1}, {"min_samples": 2.5}, {"seed": None}]
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(InputError, match=f"Settings: {next(iter(wrong))} is a whole number of at least"):
@@ -257,11 +261,18 @@ def test_assigning_needs_one_of_texts_and_vectors_of_the_maps_own_model(made):
 # --- names
 
 
+def test_clusters_of_rows_without_texts_have_names_and_ids_that_are_numbers_are_kept_as_texts():
+    vectors, _ = blobs((20, 20))
+    found = fit([""] * 40, vectors=vectors, ids=range(40))
+    assert [each.name for each in found.clusters] == ["no text", "no text (2)"]
+    assert found.table().column("id").to_pylist() == [str(at) for at in range(40)]
+
+
 def test_keywords_are_the_terms_of_the_published_formula_noise_left_out():
     texts = ["red apple pie", "red apple jam", "red apple", "red wagon wheel", "wagon wheel", "red wagon", "zebra"]
     found = keywords(texts, [0, 0, 0, 1, 1, 1, NOISE], count=2)
     assert found == {0: ("apple", "red"), 1: ("wagon", "wheel")} and keywords([], []) == {}
-    assert keywords(["what is it of the"], [0]) == {0: ("what is it of",)}
+    assert keywords(["", "what is it of the"], [0, 0]) == {0: ("what is it of",)}
 
 
 def reply(**values):
@@ -293,9 +304,15 @@ def test_a_name_given_twice_gets_a_keyword_and_a_name_that_is_none_is_asked_agai
     named = name(found, client=Scripted(lambda request: reply(name="The same")))
     names = [each.name for each in named.clusters]
     assert names[0] == "The same" and len(set(names)) == 3 and all(n.startswith("The same (") for n in names[1:])
-    for wrong in ("", "…", "two\nlines", "x" * 61):
+    for wrong in ("", "…", "two\nlines", "x" * 61, "Cards\x1b[31m"):
         client = Scripted(lambda request, wrong=wrong: reply(name=wrong if len(request.messages) < 3 else "Mended"))
         assert name(found, client=client).clusters[0].name.startswith("Mended")
+
+
+def test_of_a_description_without_end_the_beginning_is_kept(made):
+    reply_all = lambda request: json.dumps({"name": "Cards", "description": "so on " * 10_000})
+    named = name(made[0], client=Scripted(reply_all))
+    assert {len(each.description) for each in named.clusters} == {clusters.SHOWN_CHARACTERS}
 
 
 def test_a_cluster_whose_name_is_lost_keeps_its_keywords_and_the_loss_is_told(made):
@@ -351,6 +368,8 @@ def test_clusters_that_are_there_come_back_with_other_seeds_and_fewer_rows(made)
     for wrong in ({"draws": 0}, {"share": 1.0}):
         with pytest.raises(InputError, match="draws must be 1 or more, and share between 0 and 1"):
             stability(made[0], **wrong)
+    with pytest.raises(InputError, match=r"a share of 0\.02 leaves 3 of 150 rows, too few for clusters of 2"):
+        stability(made[0], share=0.02)
 
 
 def test_the_overlap_of_a_cluster_is_its_best_jaccard_similarity():
@@ -375,6 +394,24 @@ def test_a_map_comes_back_from_its_files_and_assigns_as_before(made, tmp_path):
     one, two = named.assign(vectors=vectors), back.assign(vectors=vectors)
     assert all((getattr(one, each) == getattr(two, each)).all() for each in ("labels", "nearest", "membership", "xy"))
     assert {path.name for path in (tmp_path / "map").iterdir()} == {"map.json", "rows.parquet", "vectors.npy"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "another-model"}, {"model": None}, {"settings": {}}, {"failures": []}, {"libraries": {"numpy": "9"}},
+        {"clusters": ["x"]}, {"categories": "x"}, {"settings": {"neighbors": 1}}, {"extra": 1}, {"sha256": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_map_of_which_anything_was_changed_is_refused(made, tmp_path, change):
+    folder = name(made[0], client=Scripted(lambda request: "no JSON")).save(tmp_path / "map")
+    about = json.loads((folder / "map.json").read_text())
+    (folder / "map.json").write_text(json.dumps(about))
+    assert load(folder).failures  # written otherwise, and says the same
+    (folder / "map.json").write_text(json.dumps(about | change))
+    with pytest.raises(InputError, match=r"holds no whole map|a file was changed"):
+        load(folder)
 
 
 @pytest.mark.parametrize("file", ["map.json", "rows.parquet", "vectors.npy"])

@@ -173,6 +173,24 @@ def test_a_personas_words_are_taken_out_in_any_form_and_with_the_opening_that_pr
     assert bare("How long?", "") == "How long?"
 
 
+@pytest.mark.parametrize(
+    "text, left",
+    [
+        (
+            "As a baker I wonder how hot an oven should be, and why?",
+            "As a I wonder how hot an oven should be, and why?",
+        ),
+        ("I am a baker and my oven burns the crust, what helps?", "I am a and my oven burns the crust, what helps?"),
+        ("For the bridge in the town, what load is safe?", "For the bridge in the, what load is safe?"),
+        ("As a baker of eighty who loves rye, how long must dough rest?", "how long must dough rest?"),
+        ("I'm a baker. How long must dough rest?", "How long must dough rest?"),
+        ("Does a bakery need bakers?", "Does a bakery need?"),
+    ],
+)
+def test_what_is_asked_stays_when_the_personas_words_go(text, left):
+    assert diversity.without_persona(text, "A night-shift baker in a market town who distrusts timers.") == left
+
+
 _SUBJECTS = """
 oven crust flour gauge flood tide
 loan invoice tax queue worker lease seed soil frost valve pump gasket
@@ -254,6 +272,22 @@ def test_pairs_of_which_nothing_is_left_are_dropped_and_counted(ground):
     assert {row.with_.n for row in found.rows if row.is_stripped} == {39}
 
 
+def test_too_few_rows_to_compare_are_refused_with_their_number_and_what_is_not_there_is_said(ground):
+    texts, _ = asked(20, topics=10)
+    with pytest.raises(InputError, match="there are 4 rows of each set to compare, and 5 or more"):
+        diversity.compare(texts[:4], texts)
+    alone = ["A baker?"] * 18 + texts[:2]
+    with pytest.raises(InputError, match="18 of 20 pairs have a text of the persona's words alone, and the 2 others"):
+        diversity.compare(alone, texts, personas=["A baker."] * 20)
+    few = diversity.compare(alone, texts, personas=["A baker."] * 20, found=ground)
+    assert few.dropped == 18 and few.find(diversity.SIMILAR, is_stripped=True).with_.n == 2
+    found = diversity.compare(texts, texts, found=ground)
+    with pytest.raises(InputError, match="no 'self-similarity' without the personas' words here; there are none"):
+        found.find(diversity.SIMILAR, is_stripped=True)
+    with pytest.raises(InputError, match="there is no 'distinct-9' here; there are clusters covered, "):
+        found.find("distinct-9")
+
+
 def test_rows_of_one_document_are_resampled_together(ground):
     with_, _ = asked(60, topics=18)
     without, _ = asked(60, topics=4, seed=1)
@@ -263,6 +297,8 @@ def test_rows_of_one_document_are_resampled_together(ground):
     assert grouped.value == pytest.approx(alone.value) and (grouped.low, grouped.high) != (alone.low, alone.high)
     with pytest.raises(InputError, match="groups are of pairs: there are 60, for 60 texts with and 50"):
         diversity.compare(with_, without[:50], groups=groups, found=ground)
+    with pytest.raises(InputError, match=r"personas\[59\] is None"):
+        diversity.compare(with_, without, personas=["a"] * 59 + [None], found=ground)
     with pytest.raises(InputError, match="60 texts with personas and 2 personas"):
         diversity.compare(with_, without, personas=["a", "b"], found=ground)
 
@@ -277,3 +313,14 @@ def test_a_set_is_measured_on_a_map_of_its_own_where_none_is_given():
     assert found[diversity.COVERED].value == len(own.clusters)
     assert found["distinct-2"].value == pytest.approx(diversity.distinct(texts, 2))
     assert "Diversity of 60 rows" in repr(found) and "Vendi score" in found._repr_html_()
+
+
+def test_a_map_of_vectors_must_be_told_its_model_and_another_one_is_refused(ground):
+    texts, _ = asked(30, topics=10)
+    of_vectors = clusters.fit(ground.texts, vectors=ground.vectors)  # of 384 numbers, as those of many models are
+    with pytest.raises(InputError, match=r"made of vectors or by an endpoint, and knows no model\. Give model="):
+        diversity.measure(texts, found=of_vectors)
+    same = diversity.measure(texts, found=of_vectors, model=embed.HASHING)
+    assert same == diversity.measure(texts, found=ground)
+    with pytest.raises(InputError, match=r"the map is one of hashing-384@1, and model is owner/other"):
+        diversity.compare(texts, texts, found=ground, model="owner/other")

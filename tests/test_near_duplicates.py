@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from workbench import embed, plots
 from workbench.errors import InputError, RecordError
 from workbench.quality import dedup
-from workbench.quality.dedup import minhashing
+from workbench.quality.dedup import minhashing, near
 from workbench.records import Document, Instruction, Label, Persona, Preference, Provenance, kept
 
 BOTH = [dedup.minhash, dedup.similar]
@@ -35,16 +35,16 @@ def groups_of(found):
 
 def connected(ids, pairs):
     """Groups of two or more, by walking: no union-find."""
-    near = {}
+    beside = {}
     for a, b in pairs:
-        near.setdefault(a, set()).add(b)
-        near.setdefault(b, set()).add(a)
+        beside.setdefault(a, set()).add(b)
+        beside.setdefault(b, set()).add(a)
     found, seen = set(), set()
-    for start in near:
+    for start in beside:
         if start not in seen:
             group, todo = {start}, [start]
             while todo:
-                fresh = near[todo.pop()] - group
+                fresh = beside[todo.pop()] - group
                 group |= fresh
                 todo += fresh
             seen |= group
@@ -214,8 +214,8 @@ def test_minima_agree_as_often_as_sets_are_alike():
                 rng.shuffle(words)
                 pair.add((" ".join(words),))
             pair._read()
-            keys = np.frombuffer(pair.keys, np.uint64).reshape(2, 256)  # bands of one row: a key is a minimum
-            estimates.append((keys[0] == keys[1]).mean())
+            keys = np.array(pair.keys)  # (256, 2): bands of one row, of which a key is a minimum
+            estimates.append((keys[:, 0] == keys[:, 1]).mean())
             trues.append(len(shared) / (len(shared) + sum(map(len, own))))
         error = math.sqrt(np.mean(trues) * (1 - np.mean(trues)) / (256 * 40))
         assert abs(np.mean(estimates) - np.mean(trues)) < 4 * error
@@ -312,11 +312,13 @@ def test_exactly_one_of_every_cluster_survives(search, texts, threshold):
     text = {record.id: record.text for record in records}
     for cluster in found.clusters.to_pylist():
         members = cluster["members"]
-        assert {record.id for record in stays} & set(members) == {cluster["survivor"]} and members[0] == members[0]
+        assert {record.id for record in stays} & set(members) == {cluster["survivor"]} and members[0] == cluster[
+            "survivor"
+        ]
         assert len(text[cluster["survivor"]]) == max(len(text[member]) for member in members)
     assert {v.survivor_id for v in found.failed} <= {record.id for record in stays}
-    again = search(stays, threshold=threshold)
-    assert len(stays) + len(found.failed) == len(records) and again.floor == found.floor
+    assert len(stays) + len(found.failed) == len(records)
+    assert not search(stays, threshold=threshold).failed  # nothing is left to remove
 
 
 def test_the_best_stays_and_of_equals_the_first():
@@ -522,6 +524,10 @@ def test_more_texts_and_pairs_than_fit_a_chunk_make_no_difference(monkeypatch):
     assert wanted.clusters.num_rows == 61
     monkeypatch.setattr(minhashing, "_CHUNK", 7)
     monkeypatch.setattr(minhashing, "_CANDIDATES", 11)
+    monkeypatch.setattr(minhashing, "_CHARACTERS", 300)
+    monkeypatch.setattr(minhashing, "_GRAMS", 100)
+    monkeypatch.setattr("workbench.quality.dedup.near._PAIRS", 1)
+    assert dedup.minhash(records, threshold=0.6).items == wanted.items
     monkeypatch.setattr("workbench.quality.dedup.near._PENDING", 13)
     monkeypatch.setattr("workbench.quality.dedup.similarity._BLOCK", 17)
     assert dedup.minhash(records, threshold=0.6).items == wanted.items
@@ -531,3 +537,43 @@ def test_more_texts_and_pairs_than_fit_a_chunk_make_no_difference(monkeypatch):
         ids, [p for p in itertools.combinations(range(len(texts)), 2) if vectors[p[0]] @ vectors[p[1]] >= 0.7]
     )
     assert groups_of(dedup.similar(records, threshold=0.7)) == wanted
+
+
+def test_long_texts_are_read_and_compared_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(minhashing, "_CHARACTERS", 3_000)
+    at_once, grams_of = [], minhashing._grams
+    monkeypatch.setattr(minhashing, "_grams", lambda texts, size: at_once.append(len(texts)) or grams_of(texts, size))
+    texts = [" ".join(f"w{at}x{i}" for i in range(150)) for at in range(20)]  # of about 1,000 characters
+    assert len(dedup.minhash(personas(texts))) == 20 and sum(at_once) == 20 and max(at_once) <= 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), max_size=60))
+def test_pairs_are_compared_in_pieces_of_so_many_ngrams_or_one_pair(sizes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minhashing, "_GRAMS", 30)
+        patch.setattr(minhashing, "_CHUNK", 8)
+        pieces = [sizes[some] for some in minhashing._pieces(np.array(sizes, np.int64))]
+    assert list(itertools.chain.from_iterable(pieces)) == sizes
+    assert all(len(piece) == 1 or (len(piece) <= 8 and sum(piece) <= 30) for piece in pieces)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.sampled_from([0.5, 0.6, 0.7, 0.8])), max_size=60))
+def test_the_forest_joins_at_every_threshold_what_all_pairs_join(pairs):
+    pairs, found = [pair for pair in pairs if pair[0] != pair[1]], near.Forest(np.arange(12))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near, "_PAIRS", 1)  # pairs within a group are left out as soon as can be
+        for part in (pairs[:40], pairs[40:]):
+            found.add(*(np.array([pair[at] for pair in part], [np.int64, np.int64, float][at]) for at in range(3)))
+        links = list(found.links())
+    assert len(links) < 12
+    for threshold in (0.5, 0.6, 0.7, 0.8):
+        of = lambda rows, least=threshold: connected(range(12), [(a, b) for a, b, value in rows if value >= least])
+        assert of(links) == of(pairs)
+
+
+@pytest.mark.parametrize("search", [dedup.exact, *BOTH])
+def test_texts_that_are_no_records_are_refused_with_what_to_make_of_them(search):
+    with pytest.raises(InputError, match=r"dedup compares records, got str\. Make records of texts: Document"):
+        search(["a baker", "a pilot"])

