@@ -111,6 +111,15 @@ def test_personas_fall_into_more_clusters_than_languages(shared):
     assert len({each.name for each in found.clusters}) == len(found.clusters)
 
 
+def test_a_subject_of_most_rows_that_became_noise_is_told_with_what_to_do():
+    vectors = np.random.default_rng(0).standard_normal((2, 32))
+    rows = np.repeat(vectors, [70, 30], axis=0) + 0.05 * np.random.default_rng(1).standard_normal((100, 32))
+    found = fit([f"row {at}" for at in range(100)], vectors=rows, settings=Settings(min_size=20, max_share=0.5))
+    assert found.noise >= 0.7 and "Settings(max_share=1.0)" in repr(found) and "max_share" in found._repr_html_()
+    whole = fit([f"row {at}" for at in range(100)], vectors=rows, settings=Settings(min_size=20, max_share=1.0))
+    assert whole.noise < 0.4 and "max_share" not in repr(whole)
+
+
 def test_a_map_with_no_cluster_says_so():
     vectors = np.random.default_rng(0).standard_normal((60, 32))
     found = fit([f"row {at}" for at in range(60)], vectors=vectors, settings=Settings(min_size=30, min_samples=29))

@@ -516,6 +516,18 @@ def test_a_count_of_borderline_pairs_must_allow_some(count):
         dedup.minhash(personas(["a", "b"])).borderline(count)
 
 
+@pytest.mark.parametrize(("count", "threshold"), [(2, 0.8), (7, 0.8), (7, 0.99), (7, 0.71), (1000, 0.8)])
+def test_as_many_borderline_pairs_come_as_asked_for_where_there_are_as_many(few, count, threshold):
+    found = dedup.minhash(personas(few), threshold=0.8).at(threshold)
+    pairs = found.borderline(count).to_pydict()
+    similarities = found.search.links.similarity.tolist()
+    assert len(pairs["left"]) == min(count, len(similarities))
+    assert pairs["is_joined"] == [similarity >= threshold for similarity in pairs["similarity"]]
+    joined = sum(similarity >= threshold for similarity in similarities)
+    half = max(0, min(joined - count // 2, len(similarities) - count))
+    assert pairs["similarity"] == similarities[half : half + count]  # neighbours in the order of similarity
+
+
 def test_more_texts_and_pairs_than_fit_a_chunk_make_no_difference(monkeypatch):
     texts = [f"{' '.join(f'w{at}x{i}' for i in range(20))} {side}" for at in range(60) for side in "ab"]
     texts += [f"the same start of every row number {at} of them all" for at in range(90)]

@@ -76,6 +76,8 @@ class Settings:
             may_be_none = name in ("min_size", "categories") and value is None
             if not may_be_none and (not isinstance(value, int) or isinstance(value, bool) or value < lowest):
                 raise InputError(f"Settings: {name} is a whole number of at least {lowest}, got {value!r}.")
+        if self.seed >= 2**32:
+            raise InputError(f"Settings: seed is below 2**32, got {self.seed}: UMAP takes no larger one.")
         if not isinstance(self.max_share, int | float) or not 0 < self.max_share <= 1:
             raise InputError(
                 f"Settings: max_share is a share of the rows, above 0 and at most 1, got {self.max_share!r}."
@@ -270,12 +272,18 @@ class Map:
     def _warning(self) -> str:
         if not self.clusters:
             return "No cluster: no place is dense enough. Give more rows, or a smaller min_size or min_samples."
-        if not self.failures:
-            return ""
-        first = self.failures[0]
-        return (
-            f"{len(self.failures):,} names were not given and are keywords; the first: {first.reason}: {first.detail}"
-        )
+        said = []
+        if self.noise >= _MUCH_NOISE and self.settings.max_share < 1:
+            said.append(
+                f"{self.noise:.0%} of the rows are in no cluster. Where one subject is more than {self.settings.max_share:.0%} of them, "
+                "Settings(max_share=1.0) keeps it whole; a smaller min_samples leaves less noise."
+            )
+        if self.failures:
+            first = self.failures[0]
+            said.append(
+                f"{len(self.failures):,} names were not given and are keywords; the first: {first.reason}: {first.detail}"
+            )
+        return " ".join(said)
 
     @property
     def _rows(self) -> list[tuple[int, str, int, str, str]]:
@@ -296,6 +304,7 @@ class Map:
 
 _COLUMNS = ("cluster", "name", "rows", "category", "keywords")
 _MOST_SHOWN = 20
+_MUCH_NOISE = 0.4
 _ARRAYS = ("vectors", "xy", "labels", "nearest", "membership")
 
 

@@ -276,7 +276,7 @@ class NearDuplicates(Duplicates):
         return self.search.recall(similarity)
 
     def borderline(self, count: int = 20) -> Any:
-        """Return the pairs nearest the threshold, half of them joined and half not, to look at: a pyarrow table.
+        """Return the pairs nearest the threshold, half of them joined and half not where there are as many, to look at: a pyarrow table.
 
         Columns: similarity, is_joined, left, right (ids), left_text, right_text; the most similar first. Only pairs on
         which a cluster hangs: the others are joined by a stronger chain anyway."""
@@ -286,9 +286,9 @@ class NearDuplicates(Duplicates):
             raise InputError(f"count must be a whole number from 2 on, got {count!r}.")
         links, texts = self.search.links, self.search.texts
         middle = len(links.down_to(self.threshold).left)
-        rows = list(links)[max(0, middle - count // 2) : middle + count // 2]
+        start = max(0, min(middle - count // 2, len(links.left) - count))  # more of one side where the other has few
+        rows = list(links)[start : start + count]
         places = [(int(texts.first[a]), int(texts.first[b])) for a, b, _ in rows]
-        start = max(0, middle - count // 2)
         columns = {
             "similarity": pa.array([similarity for *_, similarity in rows], pa.float64()),
             "is_joined": pa.array([start + at < middle for at in range(len(rows))], pa.bool_()),
