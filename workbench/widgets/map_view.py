@@ -442,7 +442,7 @@ def _scatter(library: Any, frame: Any, found: Map) -> Any:
     if not found.clusters:  # it knows no map without a name
         return made
     return made.label(
-        by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=13, max_number=15,
+        by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=12,
         color="#222222", shadow_color="#FFFFFF",
     )  # fmt: skip
 
