@@ -598,6 +598,15 @@ print(len(view.selection), dropped == named == set(view.selection), len(runner.l
 ]
 
 
+# The colours between the dots and the page.
+PAPERS = """canvas => {
+    const found = [];
+    for (let part = canvas; !part.classList.contains('sdw-map'); part = part.parentElement)
+        found.push(getComputedStyle(part).backgroundColor);
+    return found;
+}"""
+
+
 @lab.needs_browser
 def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_path):
     with lab.jupyterlab(tmp_path / "home") as jupyter, lab.browser() as page:
@@ -615,14 +624,14 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
             x, y = 0.42 * out * np.cos(turn * 2 * np.pi), 0.42 * out * np.sin(turn * 2 * np.pi)
             return box["x"] + box["width"] / 2 + box["height"] * x, box["y"] + box["height"] * (0.5 + y)
 
-        # From among the dots of a cluster around the lower half and back to where it began: that is no click on one of them.
+        # Out of a cluster, around the lower half and back to a dot beside the first one: that is no click on it.
         path = [*((turn / 40, 1.0) for turn in range(21)), (0.5, 0.5), (0.5, 0.1), (0, 0.1), (0, 0.5)]
-        page.mouse.move(*at(0))
+        page.mouse.move(*at(0, 0.53))
         page.mouse.down()
-        for point in path[1:]:
+        for point in path:
             page.mouse.move(*at(*point), steps=3)
             page.wait_for_timeout(15)
-        x, y = at(0)
+        x, y = at(0, 0.53)
         page.mouse.move(x - 1, y + 1)
         page.mouse.up()
         drawn.get_by_text("rows selected, the first 50:").wait_for(timeout=15_000)
@@ -659,4 +668,6 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
         for part in (rows.locator("th").first, rows.locator("td").first, drawn.locator("code").first):
             colour = part.evaluate("part => getComputedStyle(part).color")
             assert min(map(int, re.findall(r"\d+", colour)[:3])) > 150, colour  # light text on dark paper
+        papers = canvas.evaluate(PAPERS)
+        assert papers and {paper for paper in papers if not paper.endswith(", 0)")} == set(), papers
         assert page.title() != "broken in" and page.outside == []

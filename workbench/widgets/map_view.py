@@ -119,15 +119,13 @@ class MapView:
             (self.label_box, "150px"), (self.dropped_box, "160px"),
         ):  # fmt: skip
             each.layout.width = width
-        dots = self.scatter.show()
-        # In a flex box the dots would shrink to a sliver: they ask for no width of their own.
-        dots.layout.width = "100%"
         wrapped = {"flex_flow": "row wrap", "align_items": "center"}
         self.box = widgets.VBox([
             widgets.HTML(_header(found, run)),
             widgets.HBox([self.color_box, self.cluster_box, self.search_box, self.find_button], layout=wrapped),
+            # No HBox: in a flex box the dots shrink to a sliver.
             widgets.GridBox(
-                [dots, widgets.VBox([self._count, self._rows], layout={"min_width": "0", "overflow": "hidden"})],
+                [self.scatter.show(), widgets.VBox([self._count, self._rows], layout={"min_width": "0", "overflow": "hidden"})],
                 layout={"grid_template_columns": "minmax(0,3fr) minmax(0,2fr)", "grid_gap": "12px", "width": "100%"},
             ),
             self._legend,
