@@ -531,7 +531,7 @@ def test_what_a_model_wrote_is_text_in_the_table_in_messages_and_in_the_card(vie
     monkeypatch.setattr(view.scatter.widget, "send", sent.append)
     card = {"type": "tooltip", "index": 15, "preview": "text", "properties": ["cluster", "category", "value"]}
     view.scatter.widget._handle_custom_msg(card, [])
-    # The browser sets it as text: the browser's test hovers over it.
+    # The browser sets it as text, as its test below sees.
     assert maps.EVIL in sent[0]["preview"] and json.loads(json.dumps(sent[0]["properties"], allow_nan=False)) == {
         "cluster": "sail, mast", "category": "odd", "value": f"membership: {found.membership[15]:.4g}",
     }  # fmt: skip
@@ -595,6 +595,7 @@ view""",
 dropped = {each.record_id for each in decided if not each.passed}
 named = {each.record_id for each in decided if each.detail == "<b>teacher</b>'; --"}
 print(len(view.selection), dropped == named == set(view.selection), len(runner.load(run.folder).kept()))""",
+    "view.scatter.show_tooltip(15)  # what a mouse over the dot of row 15 does",
 ]
 
 
@@ -641,10 +642,10 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
         assert 300 < count < 1500 and rows.locator("tbody tr").count() == 50
         assert rows.locator("img, script").count() == 0 and maps.EVIL[:20] in rows.inner_text()
 
-        # The card of a dot, one with markup in its text among them.
-        for place in ((0.0, 0.55), (0.125, 0.55), (0.25, 0.55)):
-            page.mouse.move(*at(*place))
-            page.wait_for_timeout(400)
+        notebook.run(2)
+        card = drawn.get_by_text(f"Text 15 of sail, mast {maps.EVIL}", exact=True).last
+        card.wait_for(timeout=10_000)
+        drawn.get_by_text("membership: ").wait_for(timeout=10_000)
         page.screenshot(path=tmp_path / "1-light.png")
 
         drawn.get_by_placeholder("teacher").fill("<b>teacher</b>'; --")
