@@ -661,6 +661,16 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
 
         drawn.get_by_role("button", name="Undo", exact=True).click()
         drawn.get_by_text("rows are not dropped any more").wait_for(timeout=15_000)
+        drawn.get_by_title("Lasso Type").click()
+        page.get_by_text("Rectangle").click()
+        page.keyboard.press("Escape")
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5, steps=8)
+        page.mouse.up()
+        drawn.get_by_text(re.compile("^1,9.* of 2,000 rows selected, the first 50:")).wait_for(timeout=15_000)
+
         page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
         page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
         page.locator("#jupyterlab-splash").wait_for(state="detached")
