@@ -595,7 +595,7 @@ view""",
 dropped = {each.record_id for each in decided if not each.passed}
 named = {each.record_id for each in decided if each.detail == "<b>teacher</b>'; --"}
 print(len(view.selection), dropped == named == set(view.selection), len(runner.load(run.folder).kept()))""",
-    "view.scatter.show_tooltip(15)  # what a mouse over the dot of row 15 does",
+    "view.scatter.widget.show_tooltip(15)  # what a mouse over the dot of row 15 does",
 ]
 
 
@@ -646,6 +646,8 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
         card = drawn.get_by_text(f"Text 15 of sail, mast {maps.EVIL}", exact=True).last
         card.wait_for(timeout=10_000)
         drawn.get_by_text("membership: ").wait_for(timeout=10_000)
+        canvas.evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")
+        page.wait_for_timeout(300)  # the card comes in slowly
         page.screenshot(path=tmp_path / "1-light.png")
 
         drawn.get_by_placeholder("teacher").fill("<b>teacher</b>'; --")
@@ -661,6 +663,7 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
 
         drawn.get_by_role("button", name="Undo", exact=True).click()
         drawn.get_by_text("rows are not dropped any more").wait_for(timeout=15_000)
+        canvas.evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")
         drawn.get_by_title("Lasso Type").click()
         page.get_by_text("Rectangle").click()
         page.keyboard.press("Escape")
