@@ -108,9 +108,13 @@ def test_names_stay_in_the_picture_and_long_ones_are_cut(found):
     clusters = tuple(
         replace(each, name=f"{each.number} " + "a long name of many words " * 5) for each in found.clusters
     )
-    figure = plots.data_map(replace(found, clusters=clusters))
+    wide = np.column_stack([20 * (found.labels % 2), found.labels]).astype(
+        np.float32
+    )  # at both edges, and nowhere else
+    wide[found.labels == NOISE] = [0, 0]
+    figure = plots.data_map(replace(found, clusters=clusters, xy=wide))
     for left, top, right, bottom in boxes(figure):
-        assert left > -10 and right < 780 and top > -10 and bottom < figure.layout.height
+        assert left > 0 and right < 760 and top > -10 and bottom < figure.layout.height
     assert all(len(name) < 60 and name.endswith("…") for name in names(figure)) and not overlaps(boxes(figure))
 
 

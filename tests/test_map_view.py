@@ -531,7 +531,7 @@ def test_what_a_model_wrote_is_text_in_the_table_in_messages_and_in_the_card(vie
     monkeypatch.setattr(view.scatter.widget, "send", sent.append)
     card = {"type": "tooltip", "index": 15, "preview": "text", "properties": ["cluster", "category", "value"]}
     view.scatter.widget._handle_custom_msg(card, [])
-    # The browser sets it as text: the browser's test hovers over it.
+    # The browser sets it as text, as its test below sees.
     assert maps.EVIL in sent[0]["preview"] and json.loads(json.dumps(sent[0]["properties"], allow_nan=False)) == {
         "cluster": "sail, mast", "category": "odd", "value": f"membership: {found.membership[15]:.4g}",
     }  # fmt: skip
@@ -595,7 +595,17 @@ view""",
 dropped = {each.record_id for each in decided if not each.passed}
 named = {each.record_id for each in decided if each.detail == "<b>teacher</b>'; --"}
 print(len(view.selection), dropped == named == set(view.selection), len(runner.load(run.folder).kept()))""",
+    "view.scatter.widget.show_tooltip(15)  # what a mouse over the dot of row 15 does",
 ]
+
+
+# The colours between the dots and the page.
+PAPERS = """canvas => {
+    const found = [];
+    for (let part = canvas; !part.classList.contains('sdw-map'); part = part.parentElement)
+        found.push(getComputedStyle(part).backgroundColor);
+    return found;
+}"""
 
 
 @lab.needs_browser
@@ -615,14 +625,14 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
             x, y = 0.42 * out * np.cos(turn * 2 * np.pi), 0.42 * out * np.sin(turn * 2 * np.pi)
             return box["x"] + box["width"] / 2 + box["height"] * x, box["y"] + box["height"] * (0.5 + y)
 
-        # From among the dots of a cluster around the lower half and back to where it began: that is no click on one of them.
+        # Out of a cluster, around the lower half and back to a dot beside the first one: that is no click on it.
         path = [*((turn / 40, 1.0) for turn in range(21)), (0.5, 0.5), (0.5, 0.1), (0, 0.1), (0, 0.5)]
-        page.mouse.move(*at(0))
+        page.mouse.move(*at(0, 0.53))
         page.mouse.down()
-        for point in path[1:]:
+        for point in path:
             page.mouse.move(*at(*point), steps=3)
             page.wait_for_timeout(15)
-        x, y = at(0)
+        x, y = at(0, 0.53)
         page.mouse.move(x - 1, y + 1)
         page.mouse.up()
         drawn.get_by_text("rows selected, the first 50:").wait_for(timeout=15_000)
@@ -632,10 +642,12 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
         assert 300 < count < 1500 and rows.locator("tbody tr").count() == 50
         assert rows.locator("img, script").count() == 0 and maps.EVIL[:20] in rows.inner_text()
 
-        # The card of a dot, one with markup in its text among them.
-        for place in ((0.0, 0.55), (0.125, 0.55), (0.25, 0.55)):
-            page.mouse.move(*at(*place))
-            page.wait_for_timeout(400)
+        notebook.run(2)
+        card = drawn.get_by_text(f"Text 15 of sail, mast {maps.EVIL}", exact=True).last
+        card.wait_for(timeout=10_000)
+        drawn.get_by_text("membership: ").wait_for(timeout=10_000)
+        canvas.evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")
+        page.wait_for_timeout(300)  # the card comes in slowly
         page.screenshot(path=tmp_path / "1-light.png")
 
         drawn.get_by_placeholder("teacher").fill("<b>teacher</b>'; --")
@@ -651,6 +663,17 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
 
         drawn.get_by_role("button", name="Undo", exact=True).click()
         drawn.get_by_text("rows are not dropped any more").wait_for(timeout=15_000)
+        canvas.evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")
+        drawn.get_by_title("Lasso Type").click()
+        page.get_by_text("Rectangle").click()
+        page.keyboard.press("Escape")
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 5, box["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5, steps=8)
+        page.mouse.up()
+        drawn.get_by_text(re.compile("^1,9.* of 2,000 rows selected, the first 50:")).wait_for(timeout=15_000)
+
         page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
         page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
         page.locator("#jupyterlab-splash").wait_for(state="detached")
@@ -659,4 +682,6 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
         for part in (rows.locator("th").first, rows.locator("td").first, drawn.locator("code").first):
             colour = part.evaluate("part => getComputedStyle(part).color")
             assert min(map(int, re.findall(r"\d+", colour)[:3])) > 150, colour  # light text on dark paper
+        papers = canvas.evaluate(PAPERS)
+        assert papers and {paper for paper in papers if not paper.endswith(", 0)")} == set(), papers
         assert page.title() != "broken in" and page.outside == []

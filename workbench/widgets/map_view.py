@@ -85,7 +85,13 @@ class MapView:
         self._frame = _frame(found, self._shades)
         self.scatter = _scatter(library, self._frame, found)
         self.scatter.widget.observe(self._hear, names="selection")
+        self._make_controls(widgets, color)
+        self.box = self._laid_out(widgets)
+        self.color(color)
+        self._show_rows()
+        self._show_chosen()
 
+    def _make_controls(self, widgets: Any, color: str) -> None:
         def button(text: str, work: Callable[[], None]) -> Any:
             made = widgets.Button(description=text, layout={"width": "auto"})
             made.on_click(lambda _: work())
@@ -96,7 +102,7 @@ class MapView:
         )
         self.color_box.observe(lambda change: self.color(change["new"]), names="value")
         self.cluster_box = widgets.Dropdown(
-            options=_cluster_options(found), description="cluster", style={"description_width": "initial"}
+            options=_cluster_options(self.found), description="cluster", style={"description_width": "initial"}
         )
         self.cluster_box.observe(lambda change: self.pick(change["new"]), names="value")
         self.search_box = widgets.Text(placeholder="search the texts", continuous_update=False)
@@ -109,25 +115,24 @@ class MapView:
         self.keep_button, self.drop_button = button("Keep", self.keep), button("Drop", self.drop)
         self.label_button, self.undo_button = button("Label", self.label), button("Undo", self.undo)
         self.send_button = button("Send to review", self.send)
-        self.send_button.disabled = on_review is None
-        self.send_button.tooltip = (
-            "" if on_review else f"Give widgets.map on_review=, a function of {self._review_what}."
-        )
+        if self.on_review is None:
+            self.send_button.disabled = True
+            self.send_button.tooltip = f"Give widgets.map on_review=, a function of {self._review_what}."
         self._count, self._rows, self._legend, self._said = (widgets.HTML() for _ in range(4))
         for each, width in (
             (self.color_box, "220px"), (self.cluster_box, "300px"), (self.search_box, "220px"),
             (self.label_box, "150px"), (self.dropped_box, "160px"),
         ):  # fmt: skip
             each.layout.width = width
-        dots = self.scatter.show()
-        # In a flex box the dots would shrink to a sliver: they ask for no width of their own.
-        dots.layout.width = "100%"
+
+    def _laid_out(self, widgets: Any) -> Any:
         wrapped = {"flex_flow": "row wrap", "align_items": "center"}
-        self.box = widgets.VBox([
-            widgets.HTML(_header(found, run)),
+        box = widgets.VBox([
+            widgets.HTML(_header(self.found, self.run)),
             widgets.HBox([self.color_box, self.cluster_box, self.search_box, self.find_button], layout=wrapped),
+            # No HBox: in a flex box the dots shrink to a sliver.
             widgets.GridBox(
-                [dots, widgets.VBox([self._count, self._rows], layout={"min_width": "0", "overflow": "hidden"})],
+                [self.scatter.show(), widgets.VBox([self._count, self._rows], layout={"min_width": "0", "overflow": "hidden"})],
                 layout={"grid_template_columns": "minmax(0,3fr) minmax(0,2fr)", "grid_gap": "12px", "width": "100%"},
             ),
             self._legend,
@@ -137,10 +142,8 @@ class MapView:
             ),
             self._said,
         ])  # fmt: skip
-        self.box.add_class("sdw-map")
-        self.color(color)
-        self._show_rows()
-        self._show_chosen()
+        box.add_class("sdw-map")
+        return box
 
     # --- what is selected
 
@@ -442,7 +445,7 @@ def _scatter(library: Any, frame: Any, found: Map) -> Any:
     if not found.clusters:  # it knows no map without a name
         return made
     return made.label(
-        by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=13, max_number=15,
+        by="cluster", exclude=[_NO_CLUSTER], positioning="center_of_mass", size=12,
         color="#222222", shadow_color="#FFFFFF",
     )  # fmt: skip
 
