@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def _build_events_for_listeners_only() -> None:
 
 
 def _refuse_what_cannot_be_sent_back() -> None:
-    """Infinity, NaN and half a surrogate pair were taken in and stored, and from then on every page with that record failed."""
+    """Half a surrogate pair in metadata, or NaN in a vector, was stored, and from then on every page with that record failed."""
     from starlette.requests import Request
 
     async def read(self: Request) -> Any:
@@ -59,23 +60,24 @@ def _refuse_what_cannot_be_sent_back() -> None:
 
 
 def _strictly(body: bytes) -> Any:
-    text = body.decode("utf-8")
-    found = json.loads(text, parse_constant=lambda name: _refuse(f"{name} is no number in JSON", text), parse_float=_finite)
-    if "\\ud" in text.lower():
+    found = json.loads(body, parse_constant=lambda name: _refuse(f"{name} is no number in JSON"), parse_float=_finite)
+    if b"\\ud" in body.lower():
         try:
             json.dumps(found, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            _refuse(f"half a surrogate pair, {error.object[error.start : error.end]!a}, is no text", text)
+            _refuse(f"{error.object[error.start : error.end]!a} is half a surrogate pair, and no text")
     return found
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
-    return number if abs(number) != float("inf") else _refuse(f"{digits} is too large a number", digits)
+    return number if math.isfinite(number) else _refuse(f"{digits} is too large for a number")
 
 
-def _refuse(why: str, text: str) -> Any:
-    raise json.JSONDecodeError(why, text, 0)  # FastAPI answers it with 422 and these words
+def _refuse(why: str) -> Any:
+    from fastapi import HTTPException
+
+    raise HTTPException(422, why)
 
 
 def _serve_no_foreign_fonts() -> None:

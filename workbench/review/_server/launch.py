@@ -96,7 +96,11 @@ def serve(folder: Path, server_socket: socket.socket) -> None:
     asyncio.run(owner(json.loads((folder / "credentials.json").read_text())))
     jobs.start()
     config = uvicorn.Config(argilla_server.app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    uvicorn.Server(config).run(sockets=[server_socket])
+    try:
+        uvicorn.Server(config).run(sockets=[server_socket])
+    finally:
+        with contextlib.closing(sqlite3.connect(folder / "argilla.db")) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that a copy of this one file is whole
 
 
 def database(path: Path, alembic: Any, indexes: tuple[str, ...]) -> None:
