@@ -167,19 +167,20 @@ def start(
     _refuse_another_database(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _lock(folder) as is_free:
-            if is_free:
-                (folder / "server.json").unlink(missing_ok=True)  # of a server that was killed
         credentials = _credentials(folder)
+        with _lock(folder):
+            pass
     except OSError as error:
         raise ReviewError(
             f"{error.filename or folder} cannot be written: {error.strerror}. Give a folder that can: review.start(folder)."
         ) from error
-    process, interpreter = None, None
-    if is_free:
+    running = _wait(folder, None, timeout_seconds)
+    if running is None:
         interpreter = _environment.environment(python)
         process = _launch(interpreter, folder, port or _last_free_port(credentials))
-    running = _wait(folder, process, interpreter, timeout_seconds)
+        running = _wait(folder, process, timeout_seconds)
+        if running is None:
+            raise _why_not(folder, interpreter)
     if port and running["port"] != port:
         raise ReviewError(
             f"the server of {folder} runs on port {running['port']}, not {port}. Stop it first: review.stop({str(folder)!r})."
@@ -210,6 +211,8 @@ def stop(folder: str | os.PathLike[str] = "data/argilla", *, timeout_seconds: fl
             deadline = time.monotonic() + seconds
             while _is_held(folder) and time.monotonic() < deadline:
                 time.sleep(_STEP)
+        if (child := _children.pop(running["pid"], None)) is not None:
+            child.poll()
         if _is_held(folder):
             raise ReviewError(f"the server of {folder}, process {running['pid']}, does not end. Ask its owner to stop it.")
     if folder.is_dir():
@@ -233,13 +236,27 @@ def status(folder: str | os.PathLike[str] = "data/argilla") -> Status:
 # --- the process ----------------------------------------------------------------------------------------------------
 
 
+_children: dict[int, subprocess.Popen] = {}  # servers that this process started: it has to see them end
+
+
 def _launch(interpreter: Path, folder: Path, port: int) -> subprocess.Popen:
     command = [str(interpreter), str(_environment.FOLDER / "launch.py"), str(folder), str(port)]
-    with (folder / "server.log").open("wb") as log:
-        # A session of its own, so that neither the stop button nor the kernel's end reaches it.
-        return subprocess.Popen(
-            command, cwd=folder, env=_variables(folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )  # fmt: skip
+    with _lock(folder) as is_free:
+        if is_free:
+            (folder / "server.json").unlink(missing_ok=True)  # of a server that was killed
+            (folder / "server.log").write_bytes(b"")
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_variables(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # neither the stop button nor the kernel's end reaches it
+        )
+    _children[process.pid] = process
+    return process
 
 
 def _variables(folder: Path) -> dict[str, str]:
@@ -263,17 +280,17 @@ def _variables(folder: Path) -> dict[str, str]:
     }
 
 
-def _wait(folder: Path, process: subprocess.Popen | None, interpreter: Path | None, seconds: float) -> dict[str, Any]:
-    """Return what server.json says, once the server that it speaks of answers."""
+def _wait(folder: Path, process: subprocess.Popen | None, seconds: float) -> dict[str, Any] | None:
+    """Return what server.json says, once the server that it speaks of answers; None when neither a server holds the folder
+    nor the process is about to."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         running = _running(folder)
         if running is not None and _answers(running["port"]):
             return running
-        if process is not None and process.poll() is not None and not _is_held(folder):
-            raise _why_not(folder, interpreter)
-        if process is None and running is None and not _is_held(folder):
-            raise ReviewError(f"the server of {folder} ended while it was waited for. Start it again.")
+        is_starting = process is not None and process.poll() is None
+        if not is_starting and not _is_held(folder):
+            return None
         time.sleep(_STEP)
     if process is not None:
         process.terminate()
