@@ -483,15 +483,21 @@ def test_the_link_logs_in_and_the_page_searches_answers_and_asks_nobody_elsewher
         page.get_by_text("Birds of the garden").first.wait_for(timeout=30_000)
         page.goto(f"{argilla.url}/dataset/{data.id}/annotation-mode")
         page.get_by_text("a wren on branch").or_(page.get_by_text("one owl")).first.wait_for(timeout=30_000)
-        search = page.get_by_placeholder(re.compile("search", re.IGNORECASE)).first
-        search.fill("owl")
-        search.press("Enter")
+        page.locator(".search-area__icon").first.click()
+        page.get_by_placeholder("Introduce a query").fill("owl")
+        page.keyboard.press("Enter")
         page.get_by_text("one owl").first.wait_for(timeout=15_000)
+        page.get_by_text("1 of 1").wait_for(timeout=15_000)
         page.screenshot(path=tmp_path / "2-found.png")
         page.get_by_text("maybe", exact=True).first.click()
         page.get_by_role("button", name=re.compile("submit", re.IGNORECASE)).first.click()
         wait_for(lambda: anna.get(f"me/datasets/{data.id}/metrics")["responses"]["submitted"] == 1)
         page.screenshot(path=tmp_path / "3-answered.png")
+        page.goto(f"{argilla.url}/dataset/{data.id}/annotation-mode")
+        page.get_by_role("button", name="Find similar").first.click()
+        page.get_by_text("1 of 5").or_(page.get_by_text("Similar")).first.wait_for(timeout=15_000)
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=tmp_path / "4-similar.png")
         assert page.outside == []
-    found = data.found("owl", user=anna)["items"][0]["record"]["responses"][0]
-    assert (found["status"], found["values"]) == ("submitted", {"label": {"value": "maybe"}})
+    answered = [item for item in argilla.get(f"datasets/{data.id}/records", include="responses")["items"] if item["responses"]]
+    assert [(item["external_id"], item["responses"][0]["values"]) for item in answered] == [("owl", {"label": {"value": "maybe"}})]

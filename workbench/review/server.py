@@ -120,12 +120,12 @@ class Server:
     def _repr_html_(self) -> str:
         link = self.login_link() if self.owner in self.passwords else self.url
         address = _html.escaped(link, 2_000)
-        body = (
-            f"<div style='margin:4px 0'><a href='{address}' target='_blank' rel='noreferrer'>Open in a tab</a>, logged in as "
-            f"{_html.escaped(self.owner)}. Annotators have links of their own: <code>server.login_link(\"anna\")</code></div>"
-            f"<iframe src='{address}' width='100%' height='720' style='border:1px solid var(--jp-border-color1,#bbb)'></iframe>"
+        note = (
+            f"<div><a href='{address}' target='_blank' rel='noreferrer'>Open in a tab</a>, logged in as {_html.escaped(self.owner)}. "
+            "Annotators have links of their own: <code>server.login_link(&quot;anna&quot;)</code></div>"
         )
-        return f"<div style='max-width:100%'>{_html.card('Argilla', self.url, '')}{body}</div>"
+        frame = f"<iframe src='{address}' width='100%' height='720' style='border:1px solid var(--jp-border-color1,#bbb)'></iframe>"
+        return _html.card("Argilla", self.url, note) + frame
 
 
 @dataclass(frozen=True)
