@@ -36,3 +36,18 @@ def shared():
     if not folder.is_dir():
         pytest.skip("needs the shared real data, which is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def argilla(tmp_path_factory):
+    """A running Argilla, empty at first. Its environment is made once, in the user's cache; skipped where that cannot be."""
+    from workbench.errors import ReviewError
+    from workbench.review import _environment, server
+
+    try:
+        _environment.environment()
+    except ReviewError as error:
+        pytest.skip(f"needs Argilla's environment: {error}")
+    running = server.start(tmp_path_factory.mktemp("argilla"))
+    yield running
+    running.stop()
