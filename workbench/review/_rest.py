@@ -14,6 +14,7 @@ import orjson
 from workbench.errors import ReviewError
 
 _ON_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_INSIDE = ("detail", "params", "message", "errors")  # where Argilla's answers have what went wrong, one in the other
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,13 @@ def _read(error: urllib.error.HTTPError) -> bytes:
 
 
 def _said(raw: bytes, limit: int = 600) -> str:
-    """What a server said of an error, in one line: Argilla has three forms for it."""
+    """What a server said of an error, in one line."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
         found = raw.decode(errors="replace")
-    for name in ("detail", "params", "message", "errors"):
-        if isinstance(found, dict) and name in found:
-            found = found[name]
+    while isinstance(found, dict) and (name := next((name for name in _INSIDE if name in found), "")):
+        found = found[name]
     if isinstance(found, list) and all(isinstance(each, dict) and "msg" in each for each in found):
         found = "; ".join(f"{'.'.join(map(str, each.get('loc', ())))}: {each['msg']}" for each in found)
     text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
