@@ -3,13 +3,14 @@
 What cannot be said to the server is either refused, naming the record, or left out and counted in `Items.notes`."""
 
 import base64
+import html
 import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Items:
 
     bodies: tuple[dict[str, Any], ...]
     fields: dict[str, str]  # name: "text" or "image"
-    metadata: dict[str, str]  # name: "terms", "integer" or "float"
+    metadata: dict[str, str]  # name: "terms" or "float"
     vectors: dict[str, int]  # name: dimensions
     notes: tuple[str, ...]
 
@@ -74,9 +75,11 @@ def items(
     bodies = []
     for key, record in records.items():
         texts = {**questions.shown(record), "beside": beside.get(key)}
-        found = {name: texts[name] for name in fields if texts[name] is not None}
-        for name in images:
-            found[name] = _image(found[name], record)
+        found = {
+            name: _image(texts[name], record) if kind == "image" else as_written(texts[name])
+            for name, kind in fields.items()
+            if texts[name] is not None
+        }
         body: dict[str, Any] = {"external_id": key, "fields": found, "suggestions": proposed.get(key, {})}
         body["metadata"] = {name: values[key] for name, (_, values) in given.items() if key in values}
         body["vectors"] = {name: values[key] for name, values in embedded.items() if key in values}
@@ -84,6 +87,15 @@ def items(
     sizes = {name: len(next(iter(values.values()))) for name, values in embedded.items() if values}
     said = tuple(f"{count:,} {what}" for what, count in notes.items())
     return Items(tuple(bodies), fields, {name: kind for name, (kind, _) in given.items()}, sizes, said)
+
+
+def as_written(text: str) -> str:
+    """Return HTML that shows a text as it was written.
+
+    Argilla's page puts the "plain" text of a field into the document as HTML, so that markup of a text is obeyed, an
+    `onerror` among it, and its lines run together. A blank after a blank, and a tab, would be lost too."""
+    lines = html.escape(text, quote=False).replace("\t", "    ").splitlines()
+    return "<br>".join(re.sub(r"(?<= ) |^ ", "\u00a0", line) for line in lines)
 
 
 # --- questions and answers --------------------------------------------------------------------------------------------
@@ -100,10 +112,19 @@ def settings(question: Question) -> dict[str, Any]:
     return body | ({"description": question.description} if question.description else {})
 
 
-def question(found: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...], bool]:
-    """Return (name, kind, options, is required) of a question of the server, the kind "" where it is none of ours."""
+class Asked(NamedTuple):
+    """A question of the server, as far as it matters for answers; `kind` is "" where it is none of ours."""
+
+    name: str
+    kind: str
+    options: tuple[str, ...]
+    is_required: bool
+
+
+def asked_there(found: Mapping[str, Any]) -> Asked:
+    """Return what a question of the server, or one that was made for it, asks."""
     options = tuple(str(each["value"]) for each in found["settings"].get("options") or ())
-    return found["name"], KINDS.get(found["settings"]["type"], ""), options, bool(found["required"])
+    return Asked(found["name"], KINDS.get(found["settings"]["type"], ""), options, bool(found["required"]))
 
 
 def to_wire(kind: str, value: Any) -> Any:
@@ -113,13 +134,14 @@ def to_wire(kind: str, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_wire(kind: str, options: Sequence[str], value: Any) -> Any:
+def from_wire(asked: Asked, value: Any) -> Any:
     """Return an answer of the server as `Response.value` has it; None for one that says nothing.
 
     Several labels come in the order of the options, so that the same choice is the same answer."""
-    if kind == "multi_label":
-        return tuple(sorted(value, key=lambda each: options.index(each) if each in options else len(options))) or None
-    if kind == "ranking":
+    if asked.kind == "multi_label":
+        place = {option: at for at, option in enumerate(asked.options)}
+        return tuple(sorted(value, key=lambda each: place.get(each, len(place)))) or None
+    if asked.kind == "ranking":
         ranked = [each for each in value if each.get("rank") is not None]
         return tuple(each["value"] for each in sorted(ranked, key=lambda each: each["rank"])) or None
     return None if isinstance(value, str) and not value.strip() else value
@@ -260,8 +282,6 @@ def _plain(value: Any) -> Any:
 
 def _typed(name: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     kinds = {type(value) for value in values.values()}
-    if kinds <= {int} and kinds:
-        return "integer", values
     if kinds <= {int, float} and kinds:
         return "float", {key: float(value) for key, value in values.items()}
     is_words = lambda value: isinstance(value, str) or (isinstance(value, list) and all(type(w) is str for w in value))

@@ -19,6 +19,7 @@ from workbench import _html
 from workbench.errors import InputError, ReviewError
 from workbench.records import ImagePair, Label, Preference, Rating, Record, Verdict, Vote, by_id, one_kind
 from workbench.review import _wire, questions
+from workbench.review._dataset import Dataset, found, made
 from workbench.review._wire import Suggestion
 from workbench.review.questions import Question
 from workbench.review.responses import Response, Responses
@@ -27,11 +28,8 @@ from workbench.review.sampling import Sample
 if TYPE_CHECKING:
     from workbench.review.server import Server
 
-WORKSPACE = "workbench"
 MOST_RECORDS = 500  # in one request
 _MOST_BYTES = 12_000_000  # in one request, or a single record
-_PAGE, _PAGE_OF_IMAGES = 500, 10  # records in one answer
-_ABOUT = "workbench"  # what we keep in a dataset's own metadata
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,7 +106,7 @@ def push(
         raise InputError(f"a dataset's name has 1 to 200 characters, got {name!r:.80}.")
     by_name = _wire.vectors_by_id(given, vectors)
     items = _wire.items(once, asked, sample, () if hidden else suggestions, metadata or {}, by_name)
-    dataset = _Dataset.made(server, name, kind, asked, items, overlap=overlap, hidden=hidden)
+    dataset = made(server, name, kind, asked, items, overlap=overlap, is_hidden=hidden)
     _let_in(server, dataset.workspace_id, people)
     before = dataset.total()
     _send(dataset, items.bodies)
@@ -126,8 +124,8 @@ def pull(server: "Server", name: str) -> Responses:
     cleared, after he had saved once, a draft of None, so that no older answer of his stays when these are merged with what
     was pulled before. `notes` name what could not be read: records that were not pushed from here, kinds of questions that
     we do not have, people that are gone. Raises ReviewError when there is no such dataset."""
-    dataset = _Dataset.found(server, name)
-    asked = {each[0]: each[1:3] for each in map(_wire.question, dataset.items("questions"))}
+    dataset = found(server, name)
+    asked = {each.name: each for each in map(_wire.asked_there, dataset.items("questions"))}
     names, notes = _Names(server), Counter()
     said = []
     for record in dataset.records():
@@ -195,156 +193,10 @@ def _let_in(server: "Server", workspace_id: str, people: Sequence[str]) -> None:
             server.post(f"workspaces/{workspace_id}/users", {"user_id": ids[name]})
 
 
-# --- a dataset of the server ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """A dataset that is there and ready."""
-
-    server: Any
-    name: str
-    id: str
-    workspace_id: str
-    notes: tuple[str, ...] = ()
-
-    def items(self, what: str) -> list[dict[str, Any]]:
-        return self.server.get(f"datasets/{self.id}/{what}")["items"]
-
-    def total(self) -> int:
-        return self.server.get(f"datasets/{self.id}/progress")["total"]
-
-    @classmethod
-    def found(cls, server: Any, name: str) -> "_Dataset":
-        """The dataset of this name, in our workspace or the only other one that has it."""
-        spaces = {each["id"]: each["name"] for each in server.get("me/workspaces")["items"]}
-        every = server.get("me/datasets")["items"]
-        same = [each for each in every if each["name"] == name]
-        ours = [each for each in same if spaces.get(each["workspace_id"]) == WORKSPACE] or same
-        if not ours:
-            there = ", ".join(sorted({each["name"] for each in every})) or "none"
-            raise ReviewError(f"{server.url} has no dataset {name!r}; it has {there}. Push one first.")
-        if len(ours) > 1:
-            where = ", ".join(sorted(spaces.get(each["workspace_id"], "?") for each in ours))
-            raise ReviewError(f"{name!r} is in several workspaces: {where}. Rename all but one.")
-        return cls(server, name, ours[0]["id"], ours[0]["workspace_id"])
-
-    @classmethod
-    def made(
-        cls, server: Any, name: str, kind: type[Record], asked: Sequence[Question], items: _wire.Items, *,
-        overlap: int, hidden: bool,
-    ) -> "_Dataset":  # fmt: skip
-        """The dataset of this name in our workspace, made where there is none, with all that these items need.
-
-        One that was begun and never finished is finished. Raises ReviewError when it asks something else."""
-        space = _workspace(server)
-        mine = server.get("me/datasets", workspace_id=space)["items"]
-        about = {"kind": kind.__name__, "is_hidden": hidden}
-        distribution = {"strategy": "overlap", "min_submitted": overlap}
-        there = next((each for each in mine if each["name"] == name), None)
-        if there is None:
-            there = server.post("datasets", {
-                "name": name, "workspace_id": space, "guidelines": questions.guidelines(kind, asked),
-                "distribution": distribution, "metadata": {_ABOUT: about},
-            })  # fmt: skip
-        found = cls(server, name, there["id"], space)
-        found._check(there, about)
-        found._complete(there["status"] == "ready", asked, items, hidden)
-        notes = []
-        if (before := there["distribution"]["min_submitted"]) != overlap:
-            server.patch(f"datasets/{found.id}", {"distribution": distribution})
-            notes.append(f"a record was done with {before} answers, and now is with {overlap}")
-        return cls(server, name, found.id, space, tuple(notes))
-
-    def _check(self, there: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        known = (there.get("metadata") or {}).get(_ABOUT, {})
-        if known.get("kind", about["kind"]) != about["kind"]:
-            raise ReviewError(f"{self.name!r} holds {known['kind']} records, and these are {about['kind']}. {_OTHER}")
-        if known.get("is_hidden", about["is_hidden"]) != about["is_hidden"]:
-            was = "kept back in" if known["is_hidden"] else "shown in"
-            raise ReviewError(
-                f"suggestions are {was} {self.name!r}, and must not be half the time. Pass hidden={known['is_hidden']}, or give another name."
-            )
-
-    def _complete(self, is_ready: bool, asked: Sequence[Question], items: _wire.Items, hidden: bool) -> None:
-        wanted = [_wire.settings(each) for each in asked]
-        self._same("questions", self.items("questions"), wanted, is_ready, _wire.question)
-        first = next(iter(items.fields))
-        fields = [
-            {"name": each, "title": each.capitalize(), "required": each == first, "settings": {"type": kind}}
-            for each, kind in items.fields.items()
-        ]
-        self._same(
-            "fields", self.items("fields"), fields, is_ready, lambda each: (each["name"], each["settings"]["type"])
-        )
-        there = {each["name"]: each for each in self.server.get(f"me/datasets/{self.id}/metadata-properties")["items"]}
-        for each, kind in items.metadata.items():
-            if each not in there:
-                body = {"name": each, "title": each, "settings": {"type": kind}, "visible_for_annotators": not hidden}
-                self.server.post(f"datasets/{self.id}/metadata-properties", body)
-            elif (was := there[each]["settings"]["type"]) != kind:
-                raise ReviewError(
-                    f"metadata {each!r} of {self.name!r} is {was}, and this is {kind}. Give another name."
-                )
-        sizes = {each["name"]: each["dimensions"] for each in self.items("vectors-settings")}
-        for each, size in items.vectors.items():
-            if each not in sizes:
-                body = {"name": each, "title": each, "dimensions": size}
-                self.server.post(f"datasets/{self.id}/vectors-settings", body)
-            elif sizes[each] != size:
-                raise ReviewError(f"vectors {each!r} of {self.name!r} have {sizes[each]} numbers, and these {size}.")
-        if not is_ready:
-            self.server.put(f"datasets/{self.id}/publish")
-
-    def _same(
-        self, what: str, there: list[dict[str, Any]], wanted: list[dict[str, Any]], is_ready: bool, key: Any
-    ) -> None:
-        """Make what is missing, while it can be made; raise ReviewError for what is different."""
-        known, mine = {key(each) for each in there}, {key(each): each for each in wanted}
-        if known - mine.keys() or (is_ready and mine.keys() - known):
-            names = lambda keys: ", ".join(sorted(each[0] for each in keys)) or "nothing"
-            differ = names(known ^ mine.keys())
-            raise ReviewError(
-                f"{self.name!r} is there with other {what}: it has {names(known)}, and this push {names(mine)} (different: {differ}). {_OTHER}"
-            )
-        for each in wanted:
-            if key(each) not in known:
-                self.server.post(f"datasets/{self.id}/{what}", each)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """All records with their responses, each once.
-
-        Pages are cut by offset in a list that may grow meanwhile, and whose order leaves equal times open."""
-        has_images = any(each["settings"]["type"] == "image" for each in self.items("fields"))
-        limit, seen = _PAGE_OF_IMAGES if has_images else _PAGE, set()
-        for _ in range(_ROUNDS):
-            offset, total = 0, 1
-            while offset < total:
-                page = self.server.get(f"datasets/{self.id}/records", include="responses", offset=offset, limit=limit)
-                offset, total = offset + limit, page["total"]
-                for record in page["items"]:
-                    if record["id"] not in seen:
-                        seen.add(record["id"])
-                        yield record
-            if len(seen) >= total:
-                return
-        raise ReviewError(f"{self.name!r} has {total:,} records, and {len(seen):,} could be read. Pull again.")
-
-
-_OTHER = "Give another name, or ask the same."
-_ROUNDS = 3
-
-
-def _workspace(server: Any) -> str:
-    mine = server.get("me/workspaces")["items"]
-    found = next((each["id"] for each in mine if each["name"] == WORKSPACE), None)
-    return found or server.post("workspaces", {"name": WORKSPACE})["id"]
-
-
 # --- there and back ---------------------------------------------------------------------------------------------------
 
 
-def _send(dataset: _Dataset, bodies: Sequence[dict[str, Any]]) -> None:
+def _send(dataset: Dataset, bodies: Sequence[dict[str, Any]]) -> None:
     from tqdm.auto import tqdm
 
     ids = {each["name"]: each["id"] for each in dataset.items("questions")}
@@ -398,19 +250,18 @@ class _Names:
 
 
 def _read(
-    response: Mapping[str, Any], key: str, annotator: str, asked: Mapping[str, tuple[str, tuple[str, ...]]],
-    notes: Counter[str],
-) -> Iterator[Response]:  # fmt: skip
+    response: Mapping[str, Any], key: str, annotator: str, asked: Mapping[str, _wire.Asked], notes: Counter[str]
+) -> Iterator[Response]:
     """One person's answers about one record."""
     at, status = _utc(response["updated_at"]), response["status"]
     values = response["values"] or {}
     for name in values.keys() - asked.keys():
         notes[f"answers to {name!r}, which is no question of the dataset any more"] += 1
-    for name, (kind, options) in asked.items():
-        if not kind:
+    for name, question in asked.items():
+        if not question.kind:
             notes[f"answers to {name!r}, which is of a kind that we do not have"] += name in values
             continue
-        value = _wire.from_wire(kind, options, values[name]["value"]) if name in values else None
+        value = _wire.from_wire(question, values[name]["value"]) if name in values else None
         if status == "discarded":
             yield Response(key, name, None, annotator, "discarded", at, "argilla")
         elif value is not None:

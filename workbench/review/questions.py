@@ -18,7 +18,7 @@ from workbench.llm.judge import DIMENSIONS, SCALE
 from workbench.records import QA, ImagePair, Instruction, Label, Preference, Record, Trace, content_hash
 
 KINDS_OF_QUESTION = ("label", "multi_label", "rating", "ranking", "text")
-MOST_STEPS = 40  # of a trace, that can be named as the first wrong one
+MOST_STEPS = 20  # of a trace, that can be named as the first wrong one
 _YES_NO = ("yes", "no")
 _WINNERS = ("first", "second", "tie")
 _RATINGS = tuple(map(str, SCALE))
@@ -50,8 +50,8 @@ class Question:
             return "a name is made of small letters, digits, '_' and '-'"
         if self.kind not in KINDS_OF_QUESTION:
             return f"there is no kind {self.kind!r}; there are {', '.join(KINDS_OF_QUESTION)}"
-        if not self.title.strip():
-            return "it has no title, which is what people read"
+        if not 0 < len(self.title.strip()) <= 500 or len(self.description) > 1000:
+            return "it needs a title, of up to 500 characters, and a description has up to 1,000"
         if self.kind == "text":
             return "a text has no options" if self.options else ""
         if not all(isinstance(option, str) and 0 < len(option) <= 200 for option in self.options):
@@ -165,7 +165,7 @@ _OF_KIND: dict[str, tuple[Question, ...]] = {
         _yes_no("solved", "Was the task done?", "“yes” if whoever gave the task would be content."),
         Question(
             "first_wrong_step", "Which step was the first wrong one?", "label",
-            ("none", *map(str, range(1, MOST_STEPS + 1)), "later"),
+            (*map(str, range(1, MOST_STEPS + 1)), "later", "none"),
             "Wrong is a step after which the task can be done no more, or only by taking the step back. Steps are counted from 1.",
         ),
         _yes_no("efficient", "Was every step needed?", "“no” if one could be left out.", is_required=False),
