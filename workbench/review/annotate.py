@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from workbench import _html
+from workbench._background import progress_bar
 from workbench.errors import InputError, ReviewError
 from workbench.records import ImagePair, Label, Preference, Rating, Record, Verdict, Vote, by_id, one_kind
-from workbench.review import _wire, questions
-from workbench.review._dataset import Dataset, found, made
+from workbench.review import _dataset, _wire, questions
 from workbench.review._wire import Suggestion
 from workbench.review.questions import Question
 from workbench.review.responses import Response, Responses
@@ -97,8 +97,8 @@ def push(
     Raises InputError for what cannot be asked or sent, before anything is sent, and ReviewError when the server refuses,
     has a dataset of this name with other questions, or goes away: what it had taken stays, and to push again sends the rest."""
     sample = records if isinstance(records, Sample) else None
-    given, once = list(records), by_id(records)
-    kind = one_kind(given)
+    given = list(records)
+    once, kind = by_id(given), one_kind(given)
     asked = _asked(kind, questions)
     hidden = (sample is not None and sample.is_for_calibration) if hidden is None else hidden
     people = _people(annotators, overlap)
@@ -106,10 +106,11 @@ def push(
         raise InputError(f"a dataset's name has 1 to 200 characters, got {name!r:.80}.")
     by_name = _wire.vectors_by_id(given, vectors)
     items = _wire.items(once, asked, sample, () if hidden else suggestions, metadata or {}, by_name)
-    dataset = made(server, name, kind, asked, items, overlap=overlap, is_hidden=hidden)
+    parts = list(_parts(items.bodies))
+    dataset = _dataset.made(server, name, kind, asked, items, overlap=overlap, is_hidden=hidden)
     _let_in(server, dataset.workspace_id, people)
     before = dataset.total()
-    _send(dataset, items.bodies)
+    _send(dataset, parts)
     repeats = [f"{len(given) - len(once):,} records are there twice, and are one"] if len(given) > len(once) else []
     return Pushed(
         name, f"{server.url}/dataset/{dataset.id}/annotation-mode", len(once), dataset.total() - before, people,
@@ -124,7 +125,7 @@ def pull(server: "Server", name: str) -> Responses:
     cleared, after he had saved once, a draft of None, so that no older answer of his stays when these are merged with what
     was pulled before. `notes` name what could not be read: records that were not pushed from here, kinds of questions that
     we do not have, people that are gone. Raises ReviewError when there is no such dataset."""
-    dataset = found(server, name)
+    dataset = _dataset.found(server, name)
     asked = {each.name: each for each in map(_wire.asked_there, dataset.items("questions"))}
     names, notes = _Names(server), Counter()
     said = []
@@ -181,28 +182,28 @@ def _people(annotators: Sequence[str], overlap: int) -> tuple[str, ...]:
 
 
 def _let_in(server: "Server", workspace_id: str, people: Sequence[str]) -> None:
-    """Make users of those who are none, and let them see the workspace."""
+    """Make users of those who are none, and let them see the workspace. Others keep their role and password."""
     if not people:
         return
+    users = lambda path: {each["username"]: each["id"] for each in server.get(path)["items"]}
+    there = users("users")
     for name in people:
-        server.add_user(name)
-    ids = {each["username"]: each["id"] for each in server.get("users")["items"]}
-    there = {each["id"] for each in server.get(f"workspaces/{workspace_id}/users")["items"]}
+        if name not in there:
+            server.add_user(name)
+    ids, inside = users("users"), users(f"workspaces/{workspace_id}/users")
     for name in people:
-        if ids[name] not in there:
+        if name not in inside:
             server.post(f"workspaces/{workspace_id}/users", {"user_id": ids[name]})
 
 
 # --- there and back ---------------------------------------------------------------------------------------------------
 
 
-def _send(dataset: Dataset, bodies: Sequence[dict[str, Any]]) -> None:
-    from tqdm.auto import tqdm
-
+def _send(dataset: _dataset.Dataset, parts: Sequence[list[dict[str, Any]]]) -> None:
     ids = {each["name"]: each["id"] for each in dataset.items("questions")}
-    sent = 0
-    with tqdm(total=len(bodies), desc=f"push {dataset.name}", unit=" records", leave=False) as bar:
-        for part in _parts(bodies):
+    sent, total = 0, sum(map(len, parts))
+    with progress_bar(f"push {dataset.name}", total, "records") as bar:
+        for part in parts:
             items = [
                 each
                 | {"suggestions": [{"question_id": ids[name], **body} for name, body in each["suggestions"].items()]}
@@ -214,18 +215,22 @@ def _send(dataset: Dataset, bodies: Sequence[dict[str, Any]]) -> None:
                 at = re.search(r"Record at position (\d+)", str(error))
                 which = f" (the record is {part[int(at[1])]['external_id']})" if at and int(at[1]) < len(part) else ""
                 raise ReviewError(
-                    f"{sent:,} of {len(bodies):,} records are there; push again to send the rest: {error}{which}"
+                    f"{sent:,} of {total:,} records are there; push again to send the rest: {error}{which}"
                 ) from error
             sent += len(part)
-            bar.update(len(part))
+            if bar is not None:
+                bar.update(len(part))
 
 
 def _parts(bodies: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Bodies in parts that the server takes at once: images are large."""
+    """Bodies in parts that the server takes at once: images are large. Raises InputError for what is no JSON."""
     part: list[dict[str, Any]] = []
     size = 0
     for body in bodies:
-        length = len(orjson.dumps(body))
+        try:
+            length = len(orjson.dumps(body))
+        except TypeError as error:
+            raise InputError(f"{body['external_id']} cannot be sent: {error}. Look at its metadata.") from None
         if part and (len(part) == MOST_RECORDS or size + length > _MOST_BYTES):
             yield part
             part, size = [], 0
