@@ -731,3 +731,296 @@ def test_records_that_a_page_leaves_out_are_looked_for_again(monkeypatch):
 def test_a_dataset_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(ReviewError, match=r"has no dataset 'm'; it has n\. Push one first"):
         annotate.pull(Shelf([], ASKED), "m")
+
+
+# --- a real server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def argilla(tmp_path_factory):
+    """A running server of the workbench; the tests that need one are skipped where its environment cannot be made."""
+    folder = tmp_path_factory.mktemp("argilla")
+    try:
+        server = review.start(folder)
+    except ReviewError as error:
+        if "environment" not in str(error):
+            raise
+        pytest.skip(f"needs the server's environment, which could not be made: {error}")
+    yield server
+    if server.folder is not None:
+        server.stop()
+
+
+@pytest.fixture
+def name(request):
+    """A dataset's name that no other test has."""
+    return f"{request.node.name} {random.randrange(10**9)}"
+
+
+def person(server, who):
+    """What somebody's own page talks through."""
+    user = next(each for each in server.get("users")["items"] if each["username"] == who)
+    return Rest(server.url, user["api_key"])
+
+
+def there(server, name):
+    """{record id: record} of a dataset, as the owner sees it."""
+    dataset = _dataset.found(server, name)
+    page = server.get(f"datasets/{dataset.id}/records", include=["responses", "suggestions", "vectors"], limit=1000)
+    assert page["total"] == len(page["items"])
+    return {each["external_id"]: each for each in page["items"]}
+
+
+def answer(server, who, record, status="submitted", **values):
+    """Do what the page does when somebody answers, first or again."""
+    mine = person(server, who)
+    body = {"record_id": record["id"], "status": status, "values": {k: {"value": v} for k, v in values.items()}}
+    (done,) = mine.post("me/responses/bulk", {"items": [body]})["items"]
+    assert done["error"] is None, done
+
+
+def test_two_people_answer_and_each_answer_comes_back_under_its_record(argilla, name):
+    some = [qa(at) for at in range(30)]
+    pushed = review.push(some, argilla, name=name, annotators=["ana", "ben"])
+    assert (pushed.records, pushed.new, pushed.annotators) == (30, 30, ("ana", "ben"))
+    assert "ben" in pushed.annotators and pushed.link("ben").startswith(f"{argilla.url}/sign-in?auth=")
+    records, wanted, draw = there(argilla, name), {}, random.Random(0)
+    for who in ("ana", "ben"):
+        for each in some:
+            given = {question.name: draw.choice(question.options) for question in questions.of(QA)}
+            answer(argilla, who, records[each.id], **given)
+            wanted |= {(each.id, question, who): value for question, value in given.items()}
+    found = review.pull(argilla, name)
+    assert {item.key: item.value for item in found} == wanted and len(found) == 180 and not found.notes
+    assert {item.status for item in found} == {"submitted"} and {item.source for item in found} == {"argilla"}
+    assert found == review.pull(argilla, name) == found.merge(review.pull(argilla, name))
+    assert all(record["status"] == "completed" for record in there(argilla, name).values())
+
+
+def test_pushed_twice_nothing_doubles_and_answers_stay(argilla, name):
+    some = [qa(at) for at in range(20)]
+    push = lambda records, **more: review.push(records, argilla, name=name, annotators=["ana"], overlap=1, **more)
+    push(some)
+    answer(argilla, "ana", there(argilla, name)[some[0].id], supported="yes", correct="no", useful="yes")
+    before = review.pull(argilla, name)
+    again = push([*some, some[3]], metadata={"score": {some[1].id: 0.5}}, vectors=np.eye(21))
+    assert (again.records, again.new) == (20, 0) and "1 records are there twice, and are one" in again.notes
+    assert review.pull(argilla, name) == before
+    changed = replace(some[0], answer="no, it is not")
+    assert push([changed]).new == 1
+    records = there(argilla, name)
+    assert (
+        len(records) == 21
+        and records[some[1].id]["metadata"] == {"score": 0.5}
+        and not records[changed.id]["responses"]
+    )
+    assert records[some[2].id]["vectors"]["similar"] == np.eye(21)[2].tolist()
+
+
+def test_more_records_than_a_page_and_a_part_hold_all_come_back(argilla, name, monkeypatch):
+    monkeypatch.setattr(_dataset, "_PAGE", 7)
+    monkeypatch.setattr(annotate, "MOST_RECORDS", 11)
+    some = [qa(at) for at in range(53)]
+    review.push(some, argilla, name=name, annotators=["ana"], overlap=1)
+    records = there(argilla, name)
+    for each in some:
+        answer(argilla, "ana", records[each.id], supported="yes", correct="no", useful="yes")
+    assert {item.record_id for item in review.pull(argilla, name)} == {each.id for each in some}
+
+
+class Cut:
+    """A server that goes away after some parts."""
+
+    def __init__(self, server, parts):
+        self.server, self.left = server, parts
+
+    def __getattr__(self, attribute):
+        return getattr(self.server, attribute)
+
+    def put(self, path, body=None):
+        if path.endswith("/bulk"):
+            self.left -= 1
+            if self.left < 0:
+                raise ReviewError("no whole answer from it")
+        return self.server.put(path, body)
+
+
+def test_when_the_server_goes_away_what_it_took_stays_and_the_rest_follows(argilla, name, monkeypatch):
+    monkeypatch.setattr(annotate, "MOST_RECORDS", 10)
+    some = [qa(at) for at in range(45)]
+    with pytest.raises(ReviewError, match="20 of 45 records are there; push again to send the rest: no whole answer"):
+        review.push(some, Cut(argilla, 2), name=name)
+    assert there(argilla, name).keys() == {each.id for each in some[:20]}
+    assert review.push(some, argilla, name=name).new == 25
+    assert there(argilla, name).keys() == {each.id for each in some}
+
+
+def test_a_dataset_whose_making_was_cut_off_is_made_again(argilla, name):
+    class Unfinished(Cut):
+        def put(self, path, body=None):
+            raise ReviewError("gone")
+
+    with pytest.raises(ReviewError, match="gone"):
+        review.push([qa(1)], Unfinished(argilla, 0), name=name, questions=questions.of(QA)[:1])
+    assert review.push([qa(1)], argilla, name=name).new == 1
+    asked = _dataset.found(argilla, name).items("questions")
+    assert [each["name"] for each in asked] == ["supported", "correct", "useful"]
+
+
+def test_a_dataset_that_asks_something_else_is_left_alone(argilla, name):
+    review.push([qa(1)], argilla, name=name, metadata={"score": lambda each: 1.5}, vectors=np.ones((1, 3)))
+    push = lambda record=qa(1), **more: review.push([record], argilla, name=name, **more)  # noqa: B008
+    with pytest.raises(
+        ReviewError, match=r"is there with other questions. It has correct, supported, useful, and this push supported"
+    ):
+        push(questions=questions.of(QA)[:1])
+    with pytest.raises(ReviewError, match="not the same: useful"):
+        push(questions=[*questions.of(QA)[:2], replace(questions.of(QA)[2], options=("yes", "no", "unsure"))])
+    with pytest.raises(ReviewError, match="holds QA records, and these are Persona"):
+        push(Persona("a nurse"), questions=questions.of(QA))
+    with pytest.raises(
+        ReviewError, match=r"are shown to people, and must not be for some records alone. Pass hidden=False"
+    ):
+        push(hidden=True)
+    with pytest.raises(ReviewError, match=r"metadata 'score' of .* is float, and this is terms"):
+        push(metadata={"score": lambda each: "high"})
+    with pytest.raises(ReviewError, match="have 3 numbers, and these 2"):
+        push(vectors=np.ones((1, 2)))
+    assert push(overlap=3).notes == ("a record was done with 2 answers, and now is with 3",)
+    assert len(there(argilla, name)) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"annotators": ["ana"]}, "each record is to get 2 answers, and only ana may give them"), ({"annotators": "ana"}, "a list of names"),
+        ({"annotators": ["ana", " "]}, "an annotator is a name"), ({"overlap": 0}, "1 or more"), ({"overlap": True}, "1 or more"),
+        ({"name": " "}, "1 to 200"), ({"name": "x" * 201}, "1 to 200"), ({"questions": []}, "one of them must be required"),
+        ({"questions": questions.of(QA)[:1] * 2}, "names of their own"), ({"suggestions": [Suggestion(qa(1).id, "useful", "?")]}, "is suggested"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_refused_before_anything_is_sent(more, why):
+    with pytest.raises(InputError, match=why):  # no server is asked: there is none
+        review.push([qa(1)], None, **{"name": "n", **more})
+
+
+def test_records_of_several_kinds_or_none_are_refused():
+    for records in ([], [qa(1), Persona("a nurse")]):
+        with pytest.raises(RecordError, match="one kind of record is needed"):
+            review.push(records, None, name="n")
+    with pytest.raises(InputError, match="no questions about a Rating"):
+        review.push([Rating("id", "honesty", 3)], None, name="n")
+
+
+def test_for_calibration_people_see_neither_suggestions_nor_metadata(argilla, name):
+    some = [qa(at) for at in range(3)]
+    marks = [Verdict(each.id, "useful", True, 0.9) for each in some]
+    sample = sampling.random(some, 3).for_calibration()
+    more = {"suggestions": marks, "metadata": {"score": lambda each: 0.9}, "annotators": ["ana", "ben"]}
+    assert review.push(sample, argilla, name=name, **more).is_hidden
+    shown = review.push(some, argilla, name=f"{name} shown", **more)
+    assert not shown.is_hidden
+    for each, count in ((name, 0), (f"{name} shown", 1)):
+        path = f"me/datasets/{_dataset.found(argilla, each).id}"
+        ana = person(argilla, "ana")
+        found = ana.post(f"{path}/records/search?include=suggestions", {})["items"]
+        assert len(found) == 3 and all(len(item["record"]["suggestions"]) == count for item in found)
+        assert all(("score" in (item["record"]["metadata"] or {})) == bool(count) for item in found)
+        assert len(ana.get(f"{path}/metadata-properties")["items"]) == count
+    with pytest.raises(ReviewError, match=r"are kept back from people.* Pass hidden=True"):
+        review.push(some, argilla, name=name, **more)
+    suggestion = there(argilla, f"{name} shown")[some[0].id]["suggestions"][0]
+    assert (suggestion["value"], suggestion["agent"], suggestion["score"]) == ("yes", "useful", 0.9)
+
+
+def test_what_is_discarded_or_taken_back_replaces_what_was_pulled_before(argilla, name):
+    text = Instruction("do", output="done")
+    review.push([text], argilla, name=name, annotators=["ana"], overlap=1)
+    record = there(argilla, name)[text.id]
+    answer(argilla, "ana", record, "draft", clear="yes", honesty=2)
+    pulled = review.pull(argilla, name)
+    assert {item.question: (item.value, item.status) for item in pulled} == {
+        "clear": ("yes", "draft"),
+        "honesty": (2, "draft"),
+    }
+    answer(argilla, "ana", record, clear="no")
+    pulled = pulled.merge(review.pull(argilla, name))
+    assert {item.question: item.value for item in pulled.submitted} == {"clear": "no"}
+    assert pulled.of("honesty")[0].value is None
+    answer(argilla, "ana", record, "discarded")
+    pulled = pulled.merge(review.pull(argilla, name))
+    assert {item.status for item in pulled} == {"discarded"} and {item.question for item in pulled} == {
+        "clear", *questions.DIMENSIONS,
+    }  # fmt: skip
+
+
+def test_every_kind_of_record_and_hostile_texts_go_there_and_back(argilla, name, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(8))
+    path = str(tmp_path / "a.png")
+    hostile = [
+        "",
+        EVIL,
+        "\x00",
+        "日本語 🎉 e\u0301",
+        "x" * 200_000,
+        "{{ 7*7 }} ${x} %s",
+        "a\r\nb\u2028c",
+        "' OR 1=1 --",
+    ]
+    for each in ONE_OF_EACH:
+        some = [each] if not isinstance(each, ImagePair) else [ImagePair(EVIL, path, path), ImagePair("", path, path)]
+        if isinstance(each, Preference):
+            some += [Preference(a, b, c) for a, b, c in zip(hostile, hostile[1:], hostile[2:], strict=False)]
+        dataset = f"{name} {type(each).__name__}"
+        review.push(some, argilla, name=dataset, annotators=["ana"], overlap=1, metadata={"evil": lambda one: EVIL})
+        records = there(argilla, dataset)
+        assert records.keys() == {one.id for one in some}
+        required = [question for question in questions.of(type(each)) if question.is_required]
+        for one in some:
+            answer(argilla, "ana", records[one.id], **{question.name: question.options[0] for question in required})
+        found = review.pull(argilla, dataset)
+        assert {(item.record_id, item.value) for item in found} >= {(one.id, required[0].options[0]) for one in some}
+    assert records[ONE_OF_EACH[-1].id]["fields"] == {"text": "text", "title": "t"}
+
+
+def test_every_kind_of_question_is_answered_and_read_back(argilla, name):
+    asked = [
+        Question("tags", "Which?", "multi_label", ("a", "b", "c")), Question("order", "In which order?", "ranking", ("a", "b", "c")),
+        Question("score", "How good?", "rating", ("0", "1", "10")), Question("why", "Why?", "text", is_required=False),
+    ]  # fmt: skip
+    record = Document("a text")
+    proposed = [Suggestion(record.id, "order", ("c", "b", "a"), "m@1", 1.0), Suggestion(record.id, "tags", ("b",))]
+    review.push([record], argilla, name=name, questions=asked, annotators=["ana"], overlap=1, suggestions=proposed)
+    ranked = [{"value": "b", "rank": 2}, {"value": "c", "rank": 1}, {"value": "a", "rank": 3}]
+    answer(argilla, "ana", there(argilla, name)[record.id], tags=["c", "a"], order=ranked, score=10, why=EVIL)
+    found = {item.question: item.value for item in review.pull(argilla, name)}
+    assert found == {"tags": ("a", "c"), "order": ("c", "b", "a"), "score": 10, "why": EVIL}
+
+
+def test_a_wrong_key_an_unknown_dataset_and_a_name_of_nobody_are_said(argilla, name):
+    with pytest.raises(ReviewError, match="does not know this API key"):
+        review.pull(Rest(argilla.url, "wrong.key"), name)
+    with pytest.raises(ReviewError, match="has no dataset"):
+        review.pull(argilla, name)
+    pushed = review.push([qa(1)], argilla, name=name)
+    with pytest.raises(InputError, match="'dan' was not named; nobody was"):
+        pushed.link("dan")
+    assert f"{argilla.url}/dataset/" in repr(pushed) and argilla.api_key not in repr(pushed) + pushed._repr_html_()
+
+
+def test_users_that_are_there_keep_their_role(argilla, name):
+    owner = argilla.get("me")["username"]
+    pushed = review.push([qa(1)], argilla, name=name, annotators=[owner, "日本 user/1"])
+    assert pushed.annotators == (owner, "日本 user/1") and argilla.get("me")["role"] == "owner"
+    answer(argilla, "日本 user/1", there(argilla, name)[qa(1).id], supported="yes", correct="yes", useful="yes")
+    assert review.pull(argilla, name).annotators == ("日本 user/1",)
+
+
+def test_similar_records_are_found_by_the_vectors_that_were_sent(argilla, name):
+    some = [qa(at) for at in range(12)]
+    angles = np.linspace(0, np.pi / 2, 12)
+    review.push(some, argilla, name=name, vectors=np.column_stack([np.cos(angles), np.sin(angles)]))
+    records = there(argilla, name)
+    near = {"query": {"vector": {"name": "similar", "record_id": records[some[5].id]["id"], "order": "most_similar"}}}
+    found = argilla.post(f"datasets/{_dataset.found(argilla, name).id}/records/search?limit=2", near)["items"]
+    assert {each["record"]["external_id"] for each in found} == {some[4].id, some[6].id}

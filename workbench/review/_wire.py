@@ -175,7 +175,10 @@ def _proposed(one: Suggestion, asked: Mapping[str, Question]) -> dict[str, Any]:
     body: dict[str, Any] = {"value": to_wire(asked[one.question].kind, one.value), "type": "model"}
     agent = _AGENT.sub("-", one.agent)[:200]
     body |= {"agent": agent} if re.search("[a-zA-Z0-9]", agent) else {}
-    return body | ({"score": float(one.score)} if one.score is not None else {})
+    if one.score is None:
+        return body
+    several = isinstance(body["value"], list)  # of which each must have a score
+    return body | {"score": [float(one.score)] * len(body["value"]) if several else float(one.score)}
 
 
 class _Reader:

@@ -213,10 +213,8 @@ def _send(dataset: _dataset.Dataset, parts: Sequence[list[dict[str, Any]]]) -> N
                 dataset.server.put(f"datasets/{dataset.id}/records/bulk", {"items": items})
             except ReviewError as error:
                 at = re.search(r"Record at position (\d+)", str(error))
-                which = f" (the record is {part[int(at[1])]['external_id']})" if at and int(at[1]) < len(part) else ""
-                raise ReviewError(
-                    f"{sent:,} of {total:,} records are there; push again to send the rest: {error}{which}"
-                ) from error
+                what = f"{part[int(at[1])]['external_id']} is refused" if at else "push again to send the rest"
+                raise ReviewError(f"{sent:,} of {total:,} records are there; {what}: {error}") from error
             sent += len(part)
             if bar is not None:
                 bar.update(len(part))
