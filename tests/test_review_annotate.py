@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import lab
 from tests.kinds import EVIL
 from workbench import clusters, review
 from workbench.errors import InputError, RecordError, ReviewError, StoreError
@@ -989,7 +990,10 @@ def test_every_kind_of_question_is_answered_and_read_back(argilla, name):
         Question("score", "How good?", "rating", ("0", "1", "10")), Question("why", "Why?", "text", is_required=False),
     ]  # fmt: skip
     record = Document("a text")
-    proposed = [Suggestion(record.id, "order", ("c", "b", "a"), "m@1", 1.0), Suggestion(record.id, "tags", ("b",))]
+    proposed = [
+        Suggestion(record.id, "order", ("c", "b", "a"), "m@1", 1.0),
+        Suggestion(record.id, "tags", ("b", "a"), score=0.5),
+    ]
     review.push([record], argilla, name=name, questions=asked, annotators=["ana"], overlap=1, suggestions=proposed)
     ranked = [{"value": "b", "rank": 2}, {"value": "c", "rank": 1}, {"value": "a", "rank": 3}]
     answer(argilla, "ana", there(argilla, name)[record.id], tags=["c", "a"], order=ranked, score=10, why=EVIL)
@@ -1024,3 +1028,46 @@ def test_similar_records_are_found_by_the_vectors_that_were_sent(argilla, name):
     near = {"query": {"vector": {"name": "similar", "record_id": records[some[5].id]["id"], "order": "most_similar"}}}
     found = argilla.post(f"datasets/{_dataset.found(argilla, name).id}/records/search?limit=2", near)["items"]
     assert {each["record"]["external_id"] for each in found} == {some[4].id, some[6].id}
+
+
+def test_a_record_that_the_server_refuses_is_named(argilla, name):
+    class Stricter(Cut):
+        def put(self, path, body=None):
+            for item in body["items"] if path.endswith("/bulk") else ():
+                item["fields"] |= {"odd": "x"} if item["external_id"] == qa(3).id else {}
+            return self.server.put(path, body)
+
+    with pytest.raises(ReviewError, match=rf"0 of 5 records are there; {qa(3).id} is refused: .*non configured fields"):
+        review.push([qa(at) for at in range(5)], Stricter(argilla, 0), name=name)
+
+
+def test_in_the_browser_texts_are_shown_as_written_and_clicks_are_answers(argilla, name):
+    if lab.CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    # Not a pair of tags: Argilla keeps a text with one in a frame of its own, and runs the others.
+    hostile = "<img src=x onerror=\"document.title='broken in'\"> **bold**\n  second   line &amp; <b>third</b>"
+    record = Label(hostile, "other " + hostile[:60])
+    asked = questions.classes([hostile[:60], "delivery"])
+    seen = {
+        "metadata": {"evil": lambda each: hostile},
+        "suggestions": [Suggestion(record.id, "label", "delivery", "m")],
+    }
+    pushed = review.push([record], argilla, name=name, questions=asked, annotators=["cleo"], overlap=1, **seen)
+    with lab.browser() as page:
+        page.goto(pushed.link("cleo"))
+        page.wait_for_url(lambda url: "sign-in" not in url)
+        page.goto(pushed.url)
+        text = page.locator("[id^=fields-content]").first
+        text.wait_for()
+        assert text.inner_text().replace("\u00a0", " ").strip() == hostile
+        page.get_by_text("delivery", exact=True).first.wait_for()
+        page.keyboard.press("Enter")  # submit, what was suggested
+        for _ in range(100):
+            if found := review.pull(argilla, name):
+                break
+            page.wait_for_timeout(100)
+        assert page.title() == "Argilla" and page.evaluate("document.title") == "Argilla"
+        assert page.outside == []
+    assert [(item.record_id, item.value, item.annotator, item.status) for item in found] == [
+        (record.id, "delivery", "cleo", "submitted")
+    ]
