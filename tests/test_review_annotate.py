@@ -375,6 +375,8 @@ def test_borderline_pairs_are_shown_beside_each_other():
     for each in sample:
         assert sample.beside[each.id] != texts[each.id] and sample.beside[each.id] in texts.values()
         assert sample.details[each.id].endswith(("joined", "kept apart"))
+    for body in sent(list(sample), questions.same_text(), sample).bodies:
+        assert body["fields"]["beside"] == sample.beside[body["external_id"]] != body["fields"]["question"]
 
 
 def test_a_selection_keeps_its_order_and_unknown_ids_are_named():

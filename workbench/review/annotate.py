@@ -121,10 +121,10 @@ def push(
 def pull(server: "Server", name: str) -> Responses:
     """Return all that people said in a dataset, by record id, with who said it, when, and whether it was submitted.
 
-    A record that somebody discarded has a discarded answer to every question, and a question that somebody left open or
-    cleared, after he had saved once, a draft of None, so that no older answer of his stays when these are merged with what
-    was pulled before. `notes` name what could not be read: records that were not pushed from here, kinds of questions that
-    we do not have, people that are gone. Raises ReviewError when there is no such dataset."""
+    A record that somebody discarded has a discarded answer to every question. A question that was left open, or cleared,
+    in an answer that was changed since it was first saved has a draft of None: merged with what was pulled before, it
+    takes the place of the older answer. `notes` count what could not be read: records that were not pushed from here,
+    kinds of questions that we do not have, people without a name. Raises ReviewError when there is no such dataset."""
     dataset = _dataset.found(server, name)
     asked = {each.name: each for each in map(_wire.asked_there, dataset.items("questions"))}
     names, notes = _Names(server), Counter()
