@@ -11,7 +11,7 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "clusters", "corpus", "embed", "errors", "experiments", "generate", "intervals", "llm", "plots", "prompts", "quality", "recipes", "records", "report", "runner",
+    "clusters", "corpus", "embed", "errors", "experiments", "generate", "intervals", "llm", "plots", "prompts", "quality", "recipes", "records", "report", "review", "runner",
     "share", "stages", "store",
 )  # fmt: skip
 __all__ = ["explain", *_SUBMODULES]

@@ -8,6 +8,7 @@
     ├── LedgerError           a ledger file that is damaged, foreign, or on a disk that is full
     ├── RunError              a run that cannot start or go on
     ├── ClientError           a client that was set up wrong: no key, no model, no price for a money budget
+    ├── ReviewError           the annotation server, or what it holds, is not what is needed
     ├── CallFailed            one request that got no usable answer; the runner turns it into a Failure
     │   └── BudgetExhausted   the next request would have passed the budget, so it was not sent
     └── MissingLibrary        an optional library that is not installed
@@ -48,6 +49,10 @@ class RunError(WorkbenchError):
 
 class ClientError(WorkbenchError):
     """A client that was set up wrong."""
+
+
+class ReviewError(WorkbenchError):
+    """The annotation server, or what it holds, is not what is needed."""
 
 
 class CallFailed(WorkbenchError):
