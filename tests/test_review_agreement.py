@@ -19,7 +19,8 @@ from workbench.intervals import Interval
 from workbench.quality import agreement as of_votes
 from workbench.records import Instruction, Label, Preference, Rating, Verdict, Vote
 from workbench.review import agreement
-from workbench.review.questions import Question
+from workbench.review._wire import Suggestion
+from workbench.review.questions import Question, is_turned, text_ids
 from workbench.review.responses import Response, Responses
 
 AT = "2026-01-01T00:00:00+00:00"
@@ -34,6 +35,11 @@ def given_by(answers, question="good", status="submitted"):
         for at, value in enumerate(values)
         if value is not None
     )
+
+
+def says(letters, judge="judge"):
+    """What a judge says, a letter a record as for people."""
+    return [Suggestion(each.record_id, each.question, each.value, judge) for each in yes_no(judge=letters)]
 
 
 def yes_no(**people):
@@ -157,7 +163,10 @@ def pandalm(shared):
         groups[record] = texts[vote.first].asked
         rows.append(Response(record, "better", vote.winner, vote.rater, "submitted", AT))
     people = Responses(row for row in rows if row.annotator.startswith("annotator"))
-    return people, Responses(row for row in rows if row.annotator == "pandalm-7b"), groups, found
+    judge = [
+        Suggestion(row.record_id, "better", row.value, "pandalm-7b") for row in rows if row.annotator == "pandalm-7b"
+    ]
+    return people, judge, groups, found
 
 
 def test_the_people_of_pandalm_agree_as_published(pandalm):
@@ -177,8 +186,7 @@ def test_the_people_of_pandalm_agree_as_published(pandalm):
 
 def test_a_judge_is_held_against_majorities_and_a_person_against_those_of_the_others():
     people = yes_no(ann="yyyyyyyynnnn", ben="yyyyyyynnnnn", cem="yyyyyyyynnnn")
-    judge = yes_no(judge="yyyyyynnnnnn")
-    found = agreement.measure(people, judge=judge)
+    found = agreement.measure(people, judge=says("yyyyyynnnnnn"))
     good = found.of("good")
     assert (good.judge.value, good.judge.n) == (10 / 12, 12)
     # On record 7 ben stands against two, and for each of those the other two are tied: of 34 held against others, one is off.
@@ -190,7 +198,7 @@ def test_a_judge_is_held_against_majorities_and_a_person_against_those_of_the_ot
 
 def test_ratings_are_held_against_the_median_and_labels_against_the_majority():
     people = given_by({"ann": [1, 2, 3, 4, 5, 5], "ben": [1, 2, 3, 4, 5, 4]}, "useful")
-    judge = given_by({"judge": [1, 2, 3, 4, 5, 4.5]}, "useful")
+    judge = [Suggestion(f"r{at}", "useful", value, "judge") for at, value in enumerate([1, 2, 3, 4, 5, 4.5])]
     found = agreement.measure(people, judge=judge, questions=[USEFUL]).of("useful")
     assert found.judge_alpha.value == 1.0 and found.judge.value == 1.0 and found.judge_kappa is None
     assert found.alpha.value == pytest.approx(
@@ -231,7 +239,7 @@ def test_records_of_one_group_are_resampled_together():
 def test_what_does_not_count_is_left_out_and_counted():
     rows = [*yes_no(ann="yyn", ben="yn-")]
     rows += [Response("r9", "good", "yes", "ann", "draft", AT), Response("r8", "good", None, "ben", "discarded", AT)]
-    found = agreement.measure(Responses(rows), judge=yes_no(judge="y"))
+    found = agreement.measure(Responses(rows), judge=says("y"))
     assert found.left_out == {
         "drafts": 1, "discarded answers": 1, "answers that nobody else gave one beside": 1,
         "answered records without the judge's": 2,
@@ -264,12 +272,10 @@ def test_answers_that_cannot_be_measured_are_refused_in_words():
     with pytest.raises(InputError, match="no answer was submitted"):
         agreement.measure(given_by({"ann": ["yes"]}, status="draft"))
     people = yes_no(ann="yn", ben="yn")
-    with pytest.raises(InputError, match="of ann, ben: one judge at a time"):
-        agreement.measure(people, judge=people)
-    with pytest.raises(InputError, match="of nobody: one judge at a time"):
-        agreement.measure(people, judge=Responses())
-    with pytest.raises(InputError, match="of ann: is among the people"):
-        agreement.measure(people, judge=yes_no(ann="yn"))
+    with pytest.raises(InputError, match="'good' is answered by judge, other"):
+        agreement.measure(people, judge=[*says("y-"), *says("-n", "other")])
+    with pytest.raises(InputError, match="ann is among the people"):
+        agreement.measure(people, judge=says("yn", "ann"))
     with pytest.raises(InputError, match="'useful' is a rating, and 'many' is no number"):
         agreement.measure(given_by({"ann": [1, "many"], "ben": [1, 2]}, "useful"), questions=[USEFUL])
 
@@ -295,26 +301,30 @@ def test_names_are_text_in_what_is_drawn():
 
 
 def test_a_judges_ratings_votes_and_verdicts_become_answers():
-    pair = Preference("ask", "good", "bad")
-    texts = [Instruction("ask", output=text) for text in ("good", "bad")]
-    votes = [Vote(texts[0].id, texts[1].id, "first", "judge"), Vote(texts[1].id, texts[0].id, "second", "other")]
-    found = agreement.judged(votes, question="better", records=[pair])
-    assert [(each.record_id, each.question, each.value, each.annotator) for each in found] == [
-        (pair.id, "better", "first", "judge"), (pair.id, "better", "first", "other"),
+    pairs = [Preference(f"ask {at}", "good", "bad") for at in range(4)]
+    assert {is_turned(pair) for pair in pairs} == {True, False}
+    votes = []
+    for at, pair in enumerate(pairs):
+        first, second = text_ids(pair)
+        votes.append(Vote(*((first, second) if at % 2 else (second, first)), "second", "judge"))
+    votes += [Vote(*text_ids(pairs[0]), "tie", "judge"), Vote("other", "texts", "first", "judge")]
+    found = agreement.judged(votes, pairs)
+    assert [(each.record_id, each.question, each.value, each.agent) for each in found] == [
+        *((pair.id, "better", ("first", "second")[at % 2], "judge") for at, pair in enumerate(pairs)),
+        (pairs[0].id, "better", "tie", "judge"),
     ]  # fmt: skip
-    ratings = [Rating("r0", "useful", 4, "judge"), Rating("r1", "useful", None, "judge")]
-    assert [(each.record_id, each.question, each.value) for each in agreement.judged(ratings)] == [
-        ("r0", "useful", 4.0)
-    ]
-    verdicts = [Verdict("r0", "support", True), Verdict("r1", "support", False, reason="contradicted")]
-    found = agreement.judged(verdicts, question="supported")
-    assert [(each.value, each.annotator, each.status) for each in found] == [
-        ("yes", "support", "submitted"), ("no", "support", "submitted"),
+    ratings = [
+        Rating(pairs[0].id, "useful", 4.5, "judge"), Rating(pairs[1].id, "useful", None, "judge"),
+        Rating(text_ids(pairs[2])[1], "honesty", 2, "judge"), Rating("unknown", "useful", 3, "judge"),
     ]  # fmt: skip
-    with pytest.raises(InputError, match="say which one people were asked"):
-        agreement.judged(verdicts)
-    with pytest.raises(InputError, match="the texts of no record given"):
-        agreement.judged(votes, question="better")
+    assert [(each.record_id, each.question, each.value) for each in agreement.judged(ratings, pairs)] == [
+        (pairs[0].id, "useful", 4.5), (pairs[2].id, "honesty_second", 2.0),
+    ]  # fmt: skip
+    verdicts = [Verdict(pairs[0].id, "support", True), Verdict(pairs[1].id, "support", False, reason="contradicted")]
+    found = agreement.judged([*verdicts, Verdict("unknown", "support", True)], pairs, question="supported")
+    assert [(each.question, each.value, each.agent) for each in found] == [
+        ("supported", "yes", "support"), ("supported", "no", "support"),
+    ]  # fmt: skip
 
 
 # --- what they disagree on --------------------------------------------------------------------------------------------
@@ -374,8 +384,6 @@ def test_a_majority_settles_and_a_tie_stays_a_tie_and_is_said():
 def test_ratings_give_the_median():
     found = agreement.consensus(given_by({"ann": [1, 1, 5], "ben": [5, 2, 5], "cem": [5, None, 1]}, "useful"))
     assert [each.value for each in found] == [5, 1.5, 5] and not found.ties
-    assert [rating.value for rating in found.ratings()] == [5.0, 1.5, 5.0]
-    assert {(rating.dimension, rating.rater) for rating in found.ratings()} == {("useful", "people by majority")}
 
 
 @settings(max_examples=40, deadline=None)
@@ -565,18 +573,32 @@ def test_verdicts_pass_what_people_accept_and_reject_or_leave_undecided_the_rest
         found.verdicts({"funny": "yes"})
 
 
-def test_what_people_say_becomes_votes_labels_and_ratings():
+def test_what_people_say_becomes_votes_and_ratings_of_the_texts_that_they_saw():
     pairs = [Preference(f"ask {at}", f"good {at}", f"bad {at}") for at in range(3)]
     answers = {"ann": ["first", "second", "tie"], "ben": ["first", "second", "first"]}
+    numbers = {"ann": [1, 4, 5], "ben": [2, 4, 5]}
     people = Responses(
-        Response(pairs[at].id, "better", value, person, "submitted", AT)
-        for person, values in answers.items()
+        Response(pairs[at].id, question, value, person, "submitted", AT)
+        for question, said in (("better", answers), ("honesty_second", numbers), ("useful", numbers))
+        for person, values in said.items()
         for at, value in enumerate(values)
     )
-    votes = agreement.consensus(people).votes(pairs)
-    assert [vote.winner for vote in votes] == ["first", "second"]  # the tie of people is no vote for a tie
-    assert votes[0].first == Instruction("ask 0", output="good 0").id and votes[0].rater == "people by majority"
+    found = agreement.consensus(people)
+    votes = found.votes(pairs)
+    assert [vote.winner for vote in votes] == [
+        "first",
+        "second",
+    ]  # where people are tied there is no vote, for a tie neither
+    assert (votes[0].first, votes[0].second) == text_ids(pairs[0]) and votes[0].rater == "people by majority"
+    ratings = found.ratings(pairs)
+    assert [(each.subject, each.dimension, each.value) for each in ratings] == [
+        *((text_ids(pair)[1], "honesty", value) for pair, value in zip(pairs, (1.5, 4.0, 5.0), strict=True)),
+        *((pair.id, "useful", value) for pair, value in zip(pairs, (1.5, 4.0, 5.0), strict=True)),
+    ]  # fmt: skip
+    assert {each.rater for each in ratings} == {"people by majority"}
 
+
+def test_what_people_say_becomes_labels():
     texts = [
         Label("same", "law"),
         Label("other", "law"),

@@ -24,12 +24,13 @@ from workbench import intervals
 from workbench._html import card, html_table, text_table
 from workbench.errors import InputError, require
 from workbench.intervals import FEW, Interval
-from workbench.quality.agreement import alpha, fleiss_kappa, kappa, majority
+from workbench.quality.agreement import SWAPPED, alpha, fleiss_kappa, kappa, majority
 from workbench.quality.biases import share, shown
 from workbench.quality.checks import TEXTS, Verdicts
-from workbench.records import Label, Provenance, Rating, Record, Verdict, Vote, by_id
-from workbench.review.questions import Question
-from workbench.review.responses import Response, Responses
+from workbench.records import ImagePair, Label, Preference, Provenance, Rating, Record, Verdict, Vote, by_id
+from workbench.review._wire import Suggestion
+from workbench.review.questions import Question, text_ids
+from workbench.review.responses import Response, Responses, now
 
 _METHODS = {"majority": "majority", "weighted": "weighted majority", "dawid_skene": "Dawid and Skene"}
 RELIABLE, TENTATIVE = 0.8, 0.667  # Krippendorff 2004, Content Analysis, ch. 11: what alpha asks of data to rest on
@@ -37,7 +38,6 @@ REJECTED, UNDECIDED = "rejected", "undecided"  # the reasons of verdicts
 _EQUAL = 1e-6  # sums of weights, and probabilities, that are no more apart are equal
 _STEPS = 100
 _SHOWN = 20
-_NO_TIME = "1970-01-01T00:00:00+00:00"  # older than any answer of a person
 
 
 @dataclass(frozen=True)
@@ -218,27 +218,23 @@ def measure(
     responses: Responses,
     *,
     questions: Sequence[Question] = (),
-    judge: Responses | None = None,
+    judge: Iterable[Suggestion] = (),
     clusters: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Agreements:
     """Return how far people agree on each question, with each other and with a judge, over all records and per cluster.
 
-    `judge` has answers of one judge to the same questions (`judged` makes them of its ratings, votes or verdicts);
+    `judge` is what one judge answers (`judged` makes that of its ratings, votes or verdicts);
     `clusters` and `groups` are {record id: name}. Where `questions` are not given, numbers are ratings, all else labels.
     Raises InputError where nobody submitted anything, for several judges, and for a judge who is among the people."""
     asked = _asked(responses, questions)
     if not asked:
         raise InputError("no answer was submitted. Drafts do not count: submit them, or pull the answers again.")
-    names = judge.annotators if judge is not None else ()
-    if judge is not None and (len(names) != 1 or names[0] in responses.annotators):
-        what = "is among the people that it is compared with" if len(names) == 1 else "one judge at a time is compared"
-        raise InputError(f"the judge's answers are of {', '.join(names) or 'nobody'}: {what}. Give those of one judge.")
-    its = {each.name: each.answers for each in _asked(judge or (), questions)}
+    its, judges = _of_judge(judge, responses.annotators)
     group_of, found, alone, unjudged = groups or {}, [], 0, 0
     for question in asked:
-        of_judge = {record: next(iter(given.values())) for record, given in its.get(question.name, {}).items()}
+        of_judge = its.get(question.name, {})
         alone += sum(len(given) < 2 for given in question.answers.values())
         unjudged += sum(record not in of_judge for record in question.answers) if its else 0
         by_cluster: dict[str, list[str]] = {"": list(question.answers)}
@@ -252,7 +248,24 @@ def measure(
         "drafts": statuses["draft"], "discarded answers": statuses["discarded"],
         "answers that nobody else gave one beside": alone, "answered records without the judge's": unjudged,
     }  # fmt: skip
-    return Agreements(tuple(found), names[0] if names else "", left_out)
+    return Agreements(tuple(found), " and ".join(judges) or ("judge" if its else ""), left_out)
+
+
+def _of_judge(judge: Iterable[Suggestion], people: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """{question: {record: what the judge says}}, and its name, or names where each question has another."""
+    found: dict[str, dict[str, Any]] = {}
+    names: dict[str, set[str]] = {}
+    for each in judge:
+        found.setdefault(each.question, {})[each.record_id] = each.value
+        names.setdefault(each.question, set()).add(each.agent)
+    for question, of in names.items():
+        if len(of) > 1:
+            raise InputError(f"{question!r} is answered by {', '.join(sorted(of))}. Give what one judge says.")
+        if of & {*people}:
+            raise InputError(
+                f"{min(of)} is among the people that it is compared with. Give people's own answers alone."
+            )
+    return found, sorted(set().union(*names.values()) - {""})
 
 
 def between(
@@ -363,38 +376,41 @@ def _labels(values: Iterable[Any]) -> list[Any]:
     return sorted(found) if all(isinstance(each, int | float) for each in found) else found
 
 
-def judged(rows: Iterable[Rating | Vote | Verdict], *, question: str = "", records: Iterable[Record] = ()) -> Responses:
-    """Return a judge's ratings, votes or verdicts as its answers to the questions that people were asked.
+def judged(
+    rows: Iterable[Rating | Vote | Verdict], records: Iterable[Record], *, question: str = ""
+) -> list[Suggestion]:
+    """Return what a judge says of these records as answers to the questions that people were asked, other records left out.
 
-    Ratings answer the question of their dimension, or `question`; a vote answers `question` about the one of `records` whose
-    two texts it is on; a verdict answers it with yes where it passed, else no. Raises InputError for votes and verdicts
-    without a question, and for a vote on other texts."""
-    rows, by_texts, found = list(rows), {}, []
-    if not question and any(not isinstance(each, Rating) for each in rows):
-        raise InputError("votes and verdicts answer a question: say which one people were asked, question='better'.")
-    if any(isinstance(each, Vote) for each in rows):
-        for record in records:
-            (vote,) = Responses([_answer(record.id, question, "first", "")]).votes([record])
-            by_texts[vote.first, vote.second] = (record.id, {"first": "first", "second": "second", "tie": "tie"})
-            by_texts[vote.second, vote.first] = (record.id, {"first": "second", "second": "first", "tie": "tie"})
-    for each in rows:
-        if isinstance(each, Vote):
-            if (each.first, each.second) not in by_texts:
-                raise InputError(
-                    f"a vote is on {each.first} and {each.second}, which are the texts of no record given."
-                )
-            record, said = by_texts[each.first, each.second]
-            found.append(_answer(record, question, said[each.winner], each.rater or each.provenance.model))
-        elif isinstance(each, Verdict):
-            found.append(_answer(each.record_id, question, "yes" if each.passed else "no", each.check))
-        elif each.value is not None:
-            name, rater = question or each.dimension, each.rater or each.provenance.model
-            found.append(_answer(each.subject, name, each.value, rater))
-    return Responses(found)
+    A rating answers the question of its dimension, of one of a preference's two texts that with "_first" or "_second" after
+    it; a verdict that of its check, yes where it passed, else no; a vote "better". `question` names another one."""
+    known = by_id(records)
+    sides: dict[str, list[tuple[str, str]]] = {}
+    for key, record in known.items():
+        if isinstance(record, Preference | ImagePair):
+            for text, place in zip(text_ids(record), ("first", "second"), strict=True):
+                sides.setdefault(text, []).append((key, place))
+    found = []
+    for row in rows:
+        match row:
+            case Rating(subject=subject, value=float(value)) if subject in known:
+                found.append(Suggestion(subject, question or row.dimension, value, _judge_of(row)))
+            case Rating(value=float(value)):
+                for key, place in sides.get(row.subject, ()):
+                    found.append(Suggestion(key, f"{question or row.dimension}_{place}", value, _judge_of(row)))
+            case Verdict() if row.record_id in known:
+                said = "yes" if row.passed else "no"
+                found.append(Suggestion(row.record_id, question or row.check, said, row.check))
+            case Vote():
+                places = dict(sides.get(row.first, ()))
+                for key, place in sides.get(row.second, ()):
+                    if places.get(key, place) != place:
+                        winner = row.winner if place == "second" else SWAPPED[row.winner]
+                        found.append(Suggestion(key, question or "better", winner, _judge_of(row)))
+    return found
 
 
-def _answer(record: str, question: str, value: Any, annotator: str) -> Response:
-    return Response(record, question, value, annotator, "submitted", _NO_TIME, "judge")
+def _judge_of(row: Rating | Vote) -> str:
+    return row.rater or row.provenance.model
 
 
 # --- what they disagree on --------------------------------------------------------------------------------------------
@@ -542,17 +558,19 @@ class Consensus(Sequence[Settled]):
                 return each.value
         raise InputError(f"nobody answered {question!r} about {record_id}. Give a record that was answered.")
 
-    def ratings(self) -> list[Rating]:
-        """Return the numbers as ratings of the records in the dimension of their question."""
-        return [
-            Rating(each.record_id, each.question, each.value, self.rater)
-            for each in self.items
-            if _is_number(each.value)
-        ]
+    def ratings(self, records: Iterable[Record]) -> list[Rating]:
+        """Return what people say in numbers as ratings, of the subjects that `Responses.ratings` gives them to."""
+        numbers = [each for each in self.items if _is_number(each.value)]
+        named = Responses(tuple(self._as_response(each, at) for at, each in enumerate(numbers))).ratings(records)
+        return [replace(each, value=numbers[int(each.value)].value) for each in named]
 
     def votes(self, records: Iterable[Record]) -> list[Vote]:
-        """Return which text is better as votes on the two texts of each record, a tied one left out."""
-        return self.responses().votes(records)
+        """Return which text is better as votes, as `Responses.votes` does, where people are not tied."""
+        settled = (each for each in self.items if each.question == "better" and not each.tied)
+        return Responses(tuple(self._as_response(each, each.value) for each in settled)).votes(records)
+
+    def _as_response(self, settled: Settled, value: Any) -> Response:
+        return Response(settled.record_id, settled.question, value, self.rater, "submitted", now())
 
     def labels(self, records: Iterable[Record], *, question: str) -> list[Label]:
         """Return the records' asking texts with the class that people gave them, the records as parents; tied ones are left out.
@@ -571,14 +589,6 @@ class Consensus(Sequence[Settled]):
                     Label(text, _shown(said[record.id]), provenance=Provenance("review", parents=(record.id,)))
                 )
         return found
-
-    def responses(self) -> Responses:
-        """Return what is settled as answers of one person, called as `rater`."""
-        return Responses(
-            replace(_answer(each.record_id, each.question, each.value, self.rater), source="consensus")
-            for each in self.items
-            if not each.tied
-        )
 
     def verdicts(self, passing: Mapping[str, Any], *, name: str = "people") -> Verdicts:
         """Return a check per question, for run.mark: what people say passes or fails the record.
