@@ -229,7 +229,7 @@ def review(
 
 
 class ReviewView:
-    """What `review` returns: `responses` are all that the file holds, `at` the place of the record that is shown, `box` the widget."""
+    """What `review` returns: `responses` are all that the file holds, `at` the place of the record that is shown, `page` what shows it, `box` the widget."""
 
     def __init__(
         self,
@@ -257,8 +257,9 @@ class ReviewView:
         self.responses = Responses()
         self._read()
         self.at = next((at for at, each in enumerate(self.records) if not self._is_done(each)), len(self.records) - 1)
-        self.box = _box()(state=self._state(*self._greeting()))
-        self.box.on_msg(lambda _, content, __: self._hear(content))
+        self.page = _page()(state=self._state(*self._greeting()))
+        self.page.on_msg(lambda _, content, __: self._hear(content))
+        self.box = require("ipywidgets", extra="notebook").VBox([self.page])
 
     # --- what one says
 
@@ -285,7 +286,7 @@ class ReviewView:
             changes = {each.name: (None, "draft") for each in self.questions} | changes
         elif status == "submitted" and value is not None and not is_begun:
             changes = {question: (value, "submitted")}
-        elif status == "submitted":  # no longer whole
+        elif status == "submitted" and (asked.is_required or is_begun):  # no longer whole
             mine = self._mine(self.record)
             changes = {each: (said.value, "draft") for each, said in mine.items()} | changes
         self._say(changes)
@@ -365,9 +366,8 @@ class ReviewView:
 
     def _say(self, said: Mapping[str, tuple[Any, str]]) -> None:
         mine = self._mine(self.record)
-        said = {
-            name: now for name, now in said.items() if name not in mine or (mine[name].value, mine[name].status) != now
-        }
+        is_new = lambda name: name not in mine or (mine[name].value, mine[name].status) != said[name]
+        said = {name: said[name] for name in said if is_new(name)}
         if said:
             before = {name: mine.get(name) for name in said}
             self._put(self.record, said)
@@ -439,7 +439,7 @@ class ReviewView:
             self._show(str(error), wrong=True)
 
     def _show(self, said: str, *, wrong: bool = False) -> None:
-        self.box.state = self._state(said, wrong)
+        self.page.state = self._state(said, wrong)
 
     def _state(self, said: str, wrong: bool) -> dict[str, Any]:
         mine, done = self._mine(self.record), self.progress[0]
@@ -511,12 +511,12 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 @cache
-def _box() -> type:
+def _page() -> type:
     """The class of the widget; its messages are {"do": what, "record": the id that was seen}."""
     anywidget, traitlets = require("anywidget", extra="notebook"), require("traitlets", extra="notebook")
 
-    class ReviewBox(anywidget.AnyWidget):
+    class ReviewPage(anywidget.AnyWidget):
         _esm, _css = _SCRIPT, _STYLE
         state = traitlets.Dict().tag(sync=True)
 
-    return ReviewBox
+    return ReviewPage
