@@ -486,19 +486,11 @@ def test_in_jupyterlab_records_are_answered_by_keys_and_clicks(tmp_path):
         pressed = lambda name: box.get_by_role("button", name=name, exact=True, pressed=True)
         page.keyboard.press("Enter")
         says("good, useful: not answered yet")
-        page.keyboard.press("1")
-        pressed("1yes").wait_for(timeout=10_000)
-        page.keyboard.press("4")
-        pressed("44").wait_for(timeout=10_000)
-        page.keyboard.press("1")
-        pressed("1law").wait_for(timeout=10_000)
-        page.keyboard.press("3")
-        pressed("3work").wait_for(timeout=10_000)
-        page.keyboard.press("ArrowDown")
-        for key in "213":
+        # As fast as a person never types: good, useful, two topics, three places.
+        for key in ("1", "4", "1", "3", "ArrowDown", "2", "1", "3", "ArrowDown"):
             page.keyboard.press(key)
-            box.get_by_role("button", name=re.compile(rf"^{key}\d\. ")).wait_for(timeout=10_000)
-        page.keyboard.press("ArrowDown")
+        for name in ("1yes", "4", "1law", "3work", "2b (place 1)", "1a (place 2)", "3c (place 3)"):
+            pressed(name).wait_for(timeout=10_000)
         assert page.evaluate("document.activeElement.tagName") == "TEXTAREA"
         page.keyboard.type(f"just because {kinds.EVIL}")
         page.screenshot(path=tmp_path / "2-answered.png")
@@ -530,10 +522,29 @@ def test_in_jupyterlab_records_are_answered_by_keys_and_clicks(tmp_path):
         pressed("2no").wait_for(timeout=10_000)
         box.get_by_role("button", name="Undo").click()
         says("taken back")
-        assert (
-            pressed("2no").count() == 0
-            and page.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.length") == 3
-        )
+        assert pressed("2no").count() == 0
+        cells = page.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.length")
+        assert cells == 3 and notebook.outputs(0)[0]["execution_count"] == 1
+
+        # A slow click right after typing is one, though what was typed is saved in between.
+        for name in ("1yes", "5"):
+            box.get_by_role("button", name=name, exact=True).click()
+        box.get_by_label("Why?").last.fill("typed")
+        submit = box.get_by_role("button", name="Submit").bounding_box()
+        page.mouse.move(submit["x"] + 9, submit["y"] + 9)
+        page.mouse.down()
+        page.wait_for_timeout(600)
+        page.mouse.up()
+        box.get_by_text("3 of 4").wait_for(timeout=10_000)
+        notebook.run(1)
+        notebook.wait_for(1)
+        assert "('why', 'typed', 'submitted')" in notebook.outputs(1)[0]["text"]
+
+        # What is being typed is saved, and goes on being typed.
+        box.get_by_label("Why?").last.fill("half a")
+        says("saved")
+        page.keyboard.type(" sentence")
+        assert box.get_by_label("Why?").last.input_value() == "half a sentence"
 
         notebook.run(2)
         pair = notebook.cell(2).locator(".sdw-review")

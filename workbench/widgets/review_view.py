@@ -64,14 +64,18 @@ export default { render({ model, el }) {
   box.setAttribute("data-lm-suppress-shortcuts", "true");  // JupyterLab would cut cells and run them
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", "Review");
-  let active = 0, record = null, waiting = false;
+  let active = 0, record = null, waiting = false, pressed = false, late = false, typing = null;
   const open = new Set();
   const say = (verb, more = {}) => {
     if (waiting) return;
     waiting = ["submit", "discard", "undo", "next", "previous"].includes(verb);
     model.send({ do: verb, record: model.get("state").record, ...more });
   };
-  const answer = (question, value) => say("answer", { question: question.name, value });
+  const answer = (question, value) => {
+    if (waiting) return;
+    say("answer", { question: question.name, value });
+    question.value = value;  // the next key may come before the kernel's reply
+  };
   const pick = (question, option) => {
     const before = Array.isArray(question.value) ? question.value : [];
     if (question.kind === "rating") answer(question, Number(option));
@@ -86,6 +90,7 @@ export default { render({ model, el }) {
       const later = state.questions.findIndex((each, at) => at > active && each.kind !== "text" && each.value === null);
       active = later < 0 ? active : later;
     }
+    show();
   };
   const is = (question, option) => Array.isArray(question.value) ? question.value.includes(option) : String(question.value) === option;
   const suggests = (question, option) => {
@@ -120,13 +125,21 @@ export default { render({ model, el }) {
       const input = make("textarea", { value: question.value ?? "", placeholder: question.suggestion ? String(question.suggestion.value) : "" });
       input.setAttribute("aria-label", question.title);
       input.addEventListener("focus", () => { active = at; });
-      input.addEventListener("change", () => answer(question, input.value.trim() ? input.value : null));
+      const keep = () => {
+        clearTimeout(typing);
+        const value = input.value.trim() ? input.value : null;
+        if (value !== question.value) answer(question, value);
+      };
+      input.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(keep, 800); });
+      input.addEventListener("change", keep);
+      input.addEventListener("blur", () => setTimeout(show));
       made.append(input);
     } else {
       const row = make("div");
       question.options.forEach((option, place) => {
-        const rank = question.kind === "ranking" && is(question, option) ? `${question.value.indexOf(option) + 1}. ` : "";
-        const button = make("button", { type: "button" }, ...(place < 9 ? [make("kbd", { textContent: place + 1 })] : []), rank + option);
+        const rank = question.kind === "ranking" && is(question, option) ? ` (place ${question.value.indexOf(option) + 1})` : "";
+        const key = place < 9 && question.kind !== "rating" ? [make("kbd", { textContent: place + 1 })] : [];
+        const button = make("button", { type: "button" }, ...key, option + rank);
         button.setAttribute("aria-pressed", is(question, option));
         button.classList.toggle("suggested", suggests(question, option));
         button.addEventListener("click", () => { active = at; pick(question, option); });
@@ -138,18 +151,23 @@ export default { render({ model, el }) {
     if (by) made.append(make("div", { className: "soft", textContent: `suggested${by.agent ? " by " + by.agent : ""}: ${Array.isArray(by.value) ? by.value.join(" > ") : by.value}` }));
     return made;
   };
+  const said = state => {
+    const made = make("div", { className: "said" + (state.wrong ? " wrong" : ""), textContent: state.said });
+    made.setAttribute("role", "status");
+    return made;
+  };
   const show = () => {
+    if (pressed) { late = true; return; }  // a button that is replaced under the pointer is not clicked
     const state = model.get("state");
-    const focused = box.contains(document.activeElement), typed = focused && document.activeElement.tagName === "TEXTAREA";
+    const focused = box.contains(document.activeElement);
     if (state.record !== record) {
       record = state.record;
       open.clear();
       active = Math.max(0, state.questions.findIndex(each => each.kind !== "text" && each.value === null));
-    } else if (typed && document.activeElement.value !== (state.questions[active]?.value ?? "")) {
-      waiting = false;
-      return;  // something is being typed
+    } else if (focused && document.activeElement.tagName === "TEXTAREA") {
+      box.lastChild.replaceWith(said(state));  // the rest would end what is being typed
+      return;
     }
-    waiting = false;
     const done = state.count ? 100 * state.done / state.count : 0;
     const bar = make("div", { className: "bar" }, make("div"));
     bar.firstChild.style.width = `${done}%`;
@@ -169,9 +187,8 @@ export default { render({ model, el }) {
       make("div", {}, ...state.questions.map(asked)),
       make("div", { className: "foot" }, button("Submit", "Enter", "submit", true), button("Discard", "s", "discard"), undo,
         button("Back", "k", "previous"), button("Next", "j", "next"), make("span", { className: "soft", textContent: "click here, then keys: 1-9 answer, ↑↓ question" })),
-      make("div", { className: "said" + (state.wrong ? " wrong" : ""), textContent: state.said }),
+      said(state),
     );
-    box.lastChild.setAttribute("role", "status");
     box.scrollTop = scroll;
     if (focused) box.focus({ preventScroll: true });
   };
@@ -197,14 +214,24 @@ export default { render({ model, el }) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.tagName === "BUTTON" && (event.key === "Enter" || event.key === " ")) return;  // it is pressed itself
     const question = model.get("state").questions[active];
-    const option = /^[1-9]$/.test(event.key) && question?.options[Number(event.key) - 1];
+    const option = question?.kind === "rating" ? question.options.find(each => each === event.key)
+      : /^[1-9]$/.test(event.key) && question?.options[Number(event.key) - 1];
     if (option) { event.preventDefault(); pick(question, option); }
     else if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   });
-  model.on("change:state", show);
+  const hear = () => { waiting = false; show(); };
+  const release = () => { pressed = false; if (late) setTimeout(() => { late = false; show(); }); };
+  box.addEventListener("pointerdown", () => { pressed = true; });
+  window.addEventListener("pointerup", release);
+  window.addEventListener("pointercancel", release);
+  model.on("change:state", hear);
   show();
   el.append(box);
-  return () => model.off("change:state", show);
+  return () => {
+    model.off("change:state", hear);
+    window.removeEventListener("pointerup", release);
+    window.removeEventListener("pointercancel", release);
+  };
 } };
 """
 
@@ -253,6 +280,7 @@ class ReviewView:
         self._suggestions = {} if hidden else _suggested(suggestions, self.records)
         self._own: dict[tuple[str, str], Response] = {}  # what was said here
         self._changes: list[tuple[int, dict[str, Response | None]]] = []
+        self._shows = 0
         self._seen: tuple[int, int] | None = None  # the file, as it was read last
         self.responses = Responses()
         self._read()
@@ -452,7 +480,7 @@ class ReviewView:
                 "description": each.description, "value": list(given) if isinstance(given, tuple) else given,
                 "suggestion": suggestion and {"value": suggestion.value, "agent": suggestion.agent},
             })  # fmt: skip
-        self._shows = getattr(self, "_shows", 0) + 1  # a state that equals the one before would not be sent
+        self._shows += 1  # a state that equals the one before would not be sent
         return {
             "record": self.record.id, "at": self.at, "count": len(self.records), "done": done, "status": self.status(self.record),
             "annotator": self.annotator, "fields": _fields(self.record, self.questions, self._beside), "questions": asked,
