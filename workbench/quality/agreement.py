@@ -179,64 +179,90 @@ def fleiss(votes: Sequence[Vote], *, texts: Texts = (), seed: int = 0) -> Interv
 
     n says how many pairs those are. Raises InputError as `krippendorff_alpha` does. Fleiss 1971,
     doi:10.1037/h0031619."""
-    import numpy as np
-
     found = pairs(votes)
     raters = max((len(pair.votes) for pair in found), default=0)
     if raters < 2:
         raise InputError("no pair has votes of two raters, so there is no agreement. Give the votes of all raters.")
     full = [pair for pair in found if len(pair.votes) == raters]
-    counts = np.array([pair.counts for pair in full], dtype=float)
-    agreed = (counts**2).sum(axis=1) - raters
-    tables = np.column_stack([np.ones(len(full)), agreed / (raters * (raters - 1)), counts / raters])
-    value = float(_fleiss(tables.sum(axis=0)[None])[0])
-    return _defined(_bootstrapped(value, _fleiss, tables, _groups(full, texts), seed), "kappa")
+    return _defined(fleiss_kappa([pair.counts for pair in full], _groups(full, texts), seed), "kappa")
 
 
-def kappa(a: Sequence[str], b: Sequence[str], groups: Sequence[str], seed: int = 0) -> Interval | None:
-    """Return Cohen's kappa of two lists of winners, (pairs,) each, as `cohen` does; None where it is not defined."""
+def kappa(
+    a: Sequence[str], b: Sequence[str], groups: Sequence[str], seed: int = 0, labels: Sequence[str] = WINNERS
+) -> Interval | None:
+    """Return Cohen's kappa of two lists of labels, (pairs,) each, as `cohen` does; None where it is not defined."""
     import numpy as np
 
     metrics = require("sklearn.metrics", extra="agreement")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is not defined, which is what None says
-        value = metrics.cohen_kappa_score(a, b, labels=list(WINNERS))
-    tables = np.zeros((len(a), 3, 3))
-    tables[np.arange(len(a)), [WINNERS.index(each) for each in a], [WINNERS.index(each) for each in b]] = 1
+        value = metrics.cohen_kappa_score(a, b, labels=list(labels))
+    place = {label: at for at, label in enumerate(labels)}
+    tables = np.zeros((len(a), len(place), len(place)))
+    tables[np.arange(len(a)), [place[each] for each in a], [place[each] for each in b]] = 1
     return _bootstrapped(value, _kappa, tables, groups, seed)
 
 
-def alpha(counts: Sequence[Sequence[int]], groups: Sequence[str], seed: int = 0) -> Interval | None:
-    """Return Krippendorff's alpha of votes for each winner, (pairs, 3), two or more a pair; None where not defined."""
+def alpha(
+    counts: Sequence[Sequence[int]], groups: Sequence[str], seed: int = 0, *, is_ordinal: bool = False
+) -> Interval | None:
+    """Return Krippendorff's alpha of votes for each label, (pairs, labels), two or more a pair; None where not defined.
+
+    Nominal, or ordinal, for labels that are given in their order."""
     import numpy as np
 
     library = require("krippendorff", extra="agreement")
     each = np.array(counts, dtype=float)
     with np.errstate(invalid="ignore"):
-        value = library.alpha(value_counts=each, level_of_measurement="nominal")
-    coincidences = (each[:, :, None] * each[:, None, :] - each[:, :, None] * np.eye(3)) / (
+        value = library.alpha(value_counts=each, level_of_measurement="ordinal" if is_ordinal else "nominal")
+    coincidences = (each[:, :, None] * each[:, None, :] - each[:, :, None] * np.eye(each.shape[1])) / (
         each.sum(axis=1)[:, None, None] - 1
     )
-    return _bootstrapped(value, _alpha, coincidences, groups, seed)
+    return _bootstrapped(value, _ordinal_alpha if is_ordinal else _alpha, coincidences, groups, seed)
+
+
+def fleiss_kappa(counts: Sequence[Sequence[int]], groups: Sequence[str], seed: int = 0) -> Interval | None:
+    """Return Fleiss' kappa of votes for each label, (pairs, labels), equally many a pair; None where it is not defined."""
+    import numpy as np
+
+    each = np.array(counts, dtype=float)
+    raters = each[0].sum()
+    agreed = (each**2).sum(axis=1) - raters
+    tables = np.column_stack([np.ones(len(each)), agreed / (raters * (raters - 1)), each / raters])
+    with np.errstate(invalid="ignore"):
+        value = float(_fleiss(tables.sum(axis=0)[None])[0])
+    return _bootstrapped(value, _fleiss, tables, groups, seed)
 
 
 def _kappa(tables: "np.ndarray") -> "np.ndarray":
-    """Cohen's kappa of tables (draws, 3, 3) that count what a says by what b says."""
+    """Cohen's kappa of tables (draws, labels, labels) that count what a says by what b says."""
     total = tables.sum(axis=(1, 2))
     expected = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1) / total**2
     return (tables.trace(axis1=1, axis2=2) / total - expected) / (1 - expected)
 
 
 def _alpha(coincidences: "np.ndarray") -> "np.ndarray":
-    """Krippendorff's nominal alpha of coincidences (draws, 3, 3)."""
+    """Krippendorff's nominal alpha of coincidences (draws, labels, labels)."""
     of_each = coincidences.sum(axis=1)
     total = of_each.sum(axis=1)
     disagreed = total - coincidences.trace(axis1=1, axis2=2)
     return 1 - disagreed * (total - 1) / (total**2 - (of_each**2).sum(axis=1))
 
 
+def _ordinal_alpha(coincidences: "np.ndarray") -> "np.ndarray":
+    """Krippendorff's ordinal alpha of coincidences (draws, labels, labels), the labels in order."""
+    of_each = coincidences.sum(axis=1)
+    middles = (
+        of_each.cumsum(axis=1) - of_each / 2
+    )  # two labels are as far apart as there are votes between their middles
+    squared = (middles[:, :, None] - middles[:, None, :]) ** 2
+    observed = (coincidences * squared).sum(axis=(1, 2))
+    expected = (of_each[:, :, None] * of_each[:, None, :] * squared).sum(axis=(1, 2))
+    return 1 - (of_each.sum(axis=1) - 1) * observed / expected
+
+
 def _fleiss(tables: "np.ndarray") -> "np.ndarray":
-    """Fleiss' kappa of sums over pairs (draws, 5): how many, their agreement, their shares of each winner."""
+    """Fleiss' kappa of sums over pairs (draws, 2 + labels): how many, their agreement, their shares of each winner."""
     agreed, shares = tables[:, 1] / tables[:, 0], tables[:, 2:] / tables[:, :1]
     expected = (shares**2).sum(axis=1)
     return (agreed - expected) / (1 - expected)
