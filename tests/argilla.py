@@ -1,8 +1,8 @@
 """Datasets on a running Argilla, made over its REST API with nothing of ours between.
 
-    data = argilla.Data(server, "birds", metadata={"n": "integer"}, vectors={"v": 3})
-    data.push([{"external_id": "a", "fields": {"text": "a wren"}, "metadata": {"n": 1}, "vectors": {"v": [1, 0, 0]}}])
-    data.search("wren"), data.search(filters=[data.terms("metadata", "n", 1)])      # external ids, in order"""
+data = argilla.Data(server, "birds", metadata={"n": "integer"}, vectors={"v": 3})
+data.push([{"external_id": "a", "fields": {"text": "a wren"}, "metadata": {"n": 1}, "vectors": {"v": [1, 0, 0]}}])
+data.search("wren"), data.search(filters=[data.terms("metadata", "n", 1)])      # external ids, in order"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,13 @@ class Data:
     """One published dataset: two text fields, a label, a rating, and what else is asked for."""
 
     def __init__(
-        self, server: Server, name: str, *, metadata: Mapping[str, str] = {}, vectors: Mapping[str, int] = {}, submitted: int = 1
+        self,
+        server: Server,
+        name: str,
+        *,
+        metadata: Mapping[str, str] = {},
+        vectors: Mapping[str, int] = {},
+        submitted: int = 1,
     ):
         self.server = server
         there = {each["name"]: each["id"] for each in server.get("me/workspaces")["items"]}
@@ -30,7 +36,10 @@ class Data:
         options = [{"value": value, "text": value} for value in LABELS]
         ratings = [{"value": value} for value in range(1, 6)]
         self.questions = {}
-        for question, kind in (("label", {"type": "label_selection", "options": options}), ("rating", {"type": "rating", "options": ratings})):
+        for question, kind in (
+            ("label", {"type": "label_selection", "options": options}),
+            ("rating", {"type": "rating", "options": ratings}),
+        ):
             body = {"name": question, "title": question, "required": question == "label", "settings": kind}
             self.questions[question] = server.post(f"datasets/{self.id}/questions", body)["id"]
         for property, kind in metadata.items():
@@ -59,7 +68,9 @@ class Data:
 
     def found(self, query: Any = None, *, user: Server | None = None, limit: int = 1000, **more: Any) -> dict[str, Any]:
         """What a search answers: {"items": [{"record", "query_score"}], "total"}. With a user it is that user's own search."""
-        body = {**({"query": query if isinstance(query, dict) else {"text": {"q": query}}} if query is not None else {})}
+        body = {
+            **({"query": query if isinstance(query, dict) else {"text": {"q": query}}} if query is not None else {})
+        }
         if filters := more.pop("filters", None):
             body["filters"] = {"type": "and", "and": filters}
         if sort := more.pop("sort", None):

@@ -87,9 +87,14 @@ def texts(*of):
 WORDS = ["red", "reddish", "blue", "bluebird", "a", "Élan"]
 TERMS = st.one_of(
     st.sampled_from(WORDS).map(lambda word: (word, lambda words: word.lower() in words)),
-    st.sampled_from(["re", "blue", "éla"]).map(lambda start: (f"{start}*", lambda words: any(w.startswith(start) for w in words))),
+    st.sampled_from(["re", "blue", "éla"]).map(
+        lambda start: (f"{start}*", lambda words: any(w.startswith(start) for w in words))
+    ),
     st.tuples(st.sampled_from(WORDS), st.sampled_from(WORDS)).map(
-        lambda two: (f'"{two[0]} {two[1]}"', lambda words: any(list(map(str.lower, two)) == words[at : at + 2] for at in range(len(words))))
+        lambda two: (
+            f'"{two[0]} {two[1]}"',
+            lambda words: any(list(map(str.lower, two)) == words[at : at + 2] for at in range(len(words))),
+        )
     ),
 )
 
@@ -102,11 +107,15 @@ def _combined(inner):
             holds = _either(sign, holds, (lambda words, test=test: not test(words)) if is_not else test)
         return f"({query})", holds
 
-    return st.builds(fold, inner, st.lists(st.tuples(st.sampled_from([" ", "+", " | "]), st.booleans(), inner), max_size=4))
+    return st.builds(
+        fold, inner, st.lists(st.tuples(st.sampled_from([" ", "+", " | "]), st.booleans(), inner), max_size=4)
+    )
 
 
 def _either(sign, left, right):
-    return (lambda words: left(words) or right(words)) if sign == " | " else (lambda words: left(words) and right(words))
+    return (
+        (lambda words: left(words) or right(words)) if sign == " | " else (lambda words: left(words) and right(words))
+    )
 
 
 @given(st.recursive(TERMS, _combined, max_leaves=8), st.lists(st.lists(st.sampled_from(WORDS), max_size=5), max_size=6))
@@ -119,14 +128,19 @@ def test_what_is_found_is_what_a_reader_would_find(asked, documents):
 def test_words_may_be_in_different_fields_unless_one_is_named():
     index = TextIndex({"question": "text", "chat": "chat", "card": "custom"})
     chat = [{"role": "user", "content": "and blue"}, {"role": "assistant", "content": None}]
-    index.update([], [("r", 1, json.dumps({"question": "red", "chat": chat, "card": {"inside": ["green"]}})), ("s", 1, "{}")])
+    index.update(
+        [], [("r", 1, json.dumps({"question": "red", "chat": chat, "card": {"inside": ["green"]}})), ("s", 1, "{}")]
+    )
     assert set(index.search("red blue green")) == {"r"}
     assert index.search("red blue", "chat") == {} and set(index.search("blue", "chat")) == {"r"}
     assert index.search("assistant") == {}  # the role is no text
     assert index.search("red", "absent") == {} and set(index.search("-red")) == {"s"}
 
 
-@pytest.mark.parametrize(("query", "is_found"), {"東京": True, "京都": True, "東都": False, "東京*": True, "カナ": True, "한국": True}.items())
+@pytest.mark.parametrize(
+    ("query", "is_found"),
+    {"東京": True, "京都": True, "東都": False, "東京*": True, "カナ": True, "한국": True}.items(),
+)
 def test_languages_without_blanks_are_found_by_any_part(query, is_found):
     assert bool(texts("私は東京都でカタカナと한국어を学ぶ").search(query)) == is_found
 
@@ -168,7 +182,9 @@ def test_scores_are_those_of_the_cosine_best_first():
 
 def test_vectors_of_zeros_and_of_no_numbers_score_a_half_and_huge_ones_by_their_direction():
     index = vectors([[0, 0], [1e300, 1e300], [1e-300, 0], [math.nan, 0], [math.inf, 1]])
-    assert dict(index.scores([1, 1])) == pytest.approx({"000": 0.5, "001": 1, "002": 0.5 + 0.5**1.5, "003": 0.5, "004": 0.5 + 0.5**1.5})
+    assert dict(index.scores([1, 1])) == pytest.approx(
+        {"000": 0.5, "001": 1, "002": 0.5 + 0.5**1.5, "003": 0.5, "004": 0.5 + 0.5**1.5}
+    )
     assert {score for _, score in index.scores([0, 0])} == {0.5}
     assert VectorIndex().scores([1, 2]) == []
 
@@ -177,7 +193,12 @@ def test_vectors_change_come_and_go():
     index = vectors(np.eye(4))
     index.update(["001"], [("000", 2, "[0, 0, 0, 1]"), ("new", 1, "[0, 1, 0, 0]")])
     assert dict(index.scores([0, 0, 0, 1])) == pytest.approx({"000": 1, "003": 1, "002": 0.5, "new": 0.5})
-    assert [name for name, _ in index.scores([0, 1, 0, 0])] == ["new", "000", "002", "003"]  # equals in the order of ids
+    assert [name for name, _ in index.scores([0, 1, 0, 0])] == [
+        "new",
+        "000",
+        "002",
+        "003",
+    ]  # equals in the order of ids
     assert index.stamps == {"000": 2, "002": 1, "003": 1, "new": 1}
     index.update(["000", "002", "003", "new"], [])
     assert index.scores([0, 0, 0, 1]) == [] and index.stamps == {}
@@ -213,13 +234,20 @@ def rows():
                 values = {"label": draw.choice(["yes", "no", "maybe"]), "rating": draw.randrange(1, 6)}
                 responses[user] = (draw.choice(["submitted", "draft", "discarded"]), values)
         words = " ".join(draw.choices(["red", "blue", "green", "wren", "owl"], k=4))
-        found.append({"id": f"r{at:03}", "text": words, "metadata": metadata, "suggestions": suggestions, "responses": responses})
+        found.append(
+            {"id": f"r{at:03}", "text": words, "metadata": metadata, "suggestions": suggestions, "responses": responses}
+        )
     return found
 
 
 @pytest.fixture(scope="module")
 def data(argilla, rows):
-    made = Data(argilla, f"filters {secrets.token_hex(3)}", metadata={"durée": "terms", "n": "integer", 'a "b"': "float"}, submitted=2)
+    made = Data(
+        argilla,
+        f"filters {secrets.token_hex(3)}",
+        metadata={"durée": "terms", "n": "integer", 'a "b"': "float"},
+        submitted=2,
+    )
     made.anna, made.ben = made.member("anna"), made.member("ben")
     users = {name: getattr(made, name).get("me")["id"] for name in ("anna", "ben")}
     made.push([
@@ -355,7 +383,10 @@ def test_progress_counts_the_answers_of_one_user_alone(data, rows):
 
 
 def test_counts_of_metadata_are_those_of_plain_python(data, rows):
-    found = {each["name"]: data.server.get(f"metadata-properties/{each['id']}/metrics") for each in data.server.get(f"me/datasets/{data.id}/metadata-properties")["items"]}
+    found = {
+        each["name"]: data.server.get(f"metadata-properties/{each['id']}/metrics")
+        for each in data.server.get(f"me/datasets/{data.id}/metadata-properties")["items"]
+    }
     counts = {kind: sum(kind in values_of(row, scope("metadata", "durée"), None) for row in rows) for kind in KINDS}
     assert {each["term"]: each["count"] for each in found["durée"]["values"]} == counts
     for name in ("n", 'a "b"'):
@@ -368,12 +399,25 @@ def test_counts_of_metadata_are_those_of_plain_python(data, rows):
 
 def test_what_is_written_changed_or_deleted_is_found_at_once(argilla):
     data = Data(argilla, f"changes {secrets.token_hex(3)}", vectors={"v": 2})
-    first = data.push([{"external_id": name, "fields": {"text": name}, "vectors": {"v": [1, at]}} for at, name in enumerate(["red", "blue"])])
+    first = data.push(
+        [
+            {"external_id": name, "fields": {"text": name}, "vectors": {"v": [1, at]}}
+            for at, name in enumerate(["red", "blue"])
+        ]
+    )
     assert data.search("red") == ["red"] and data.search({"vector": {"name": "v", "value": [1, 1]}}) == ["blue", "red"]
-    data.push([{"external_id": "red", "fields": {"text": "green"}, "vectors": {"v": [-1, -1]}}, {"external_id": "new", "fields": {"text": "red"}}])
+    data.push(
+        [
+            {"external_id": "red", "fields": {"text": "green"}, "vectors": {"v": [-1, -1]}},
+            {"external_id": "new", "fields": {"text": "red"}},
+        ]
+    )
     assert data.search("red") == ["new"] and data.search("green") == ["red"]
     found = data.found({"vector": {"name": "v", "value": [1, 1]}})["items"]
-    assert [(item["record"]["external_id"], round(item["query_score"], 3)) for item in found] == [("blue", 1.0), ("red", 0.0)]
+    assert [(item["record"]["external_id"], round(item["query_score"], 3)) for item in found] == [
+        ("blue", 1.0),
+        ("red", 0.0),
+    ]
     argilla.delete(f"datasets/{data.id}/records", ids=first[1]["id"])
     assert data.search("blue") == [] and data.search("-nothing") == ["red", "new"]
     assert data.search({"vector": {"name": "v", "value": [1, 1]}}) == ["red"]
@@ -383,14 +427,21 @@ def test_a_record_is_not_like_itself_and_the_least_like_comes_first_when_asked(a
     data = Data(argilla, f"similar {secrets.token_hex(3)}", vectors={"v": 2}, metadata={"k": "terms"})
     angles = {"a": 0.0, "b": 0.4, "c": 1.2, "d": math.pi}
     items = [
-        {"external_id": name, "fields": {"text": f"{name} bird"}, "vectors": {"v": [math.cos(angle), math.sin(angle)]}, "metadata": {"k": name}}
+        {
+            "external_id": name,
+            "fields": {"text": f"{name} bird"},
+            "vectors": {"v": [math.cos(angle), math.sin(angle)]},
+            "metadata": {"k": name},
+        }
         for name, angle in angles.items()
     ]
     ids = {each["external_id"]: each["id"] for each in data.push(items)}
     like = {"name": "v", "record_id": ids["a"]}
     found = data.found({"vector": like})["items"]
     assert [item["record"]["external_id"] for item in found] == ["b", "c", "d"]
-    assert [item["query_score"] for item in found] == pytest.approx([(1 + math.cos(angles[name])) / 2 for name in "bcd"], abs=1e-6)
+    assert [item["query_score"] for item in found] == pytest.approx(
+        [(1 + math.cos(angles[name])) / 2 for name in "bcd"], abs=1e-6
+    )
     assert data.search({"vector": {**like, "order": "least_similar"}}) == ["d", "c", "b"]
     assert data.search({"vector": like}, limit=1) == ["b"]
     assert data.search({"vector": like, "text": {"q": "c | d"}}) == ["c", "d"]
@@ -400,7 +451,17 @@ def test_a_record_is_not_like_itself_and_the_least_like_comes_first_when_asked(a
 def test_fuzzed_queries_and_filters_never_break_it(argilla):
     """From the outside: whatever is asked, the answer is a page or a refusal in words, and never a dropped connection."""
     data = Data(argilla, f"fuzz {secrets.token_hex(3)}", metadata={"k": "terms", "n": "float"}, vectors={"v": 2})
-    data.push([{"external_id": f"{at}", "fields": {"text": "red owl 東京 é"}, "metadata": {"k": "a", "n": at + 0.5}, "vectors": {"v": [0, at]}} for at in range(9)])
+    data.push(
+        [
+            {
+                "external_id": f"{at}",
+                "fields": {"text": "red owl 東京 é"},
+                "metadata": {"k": "a", "n": at + 0.5},
+                "vectors": {"v": [0, at]},
+            }
+            for at in range(9)
+        ]
+    )
     draw = random.Random(0)
     signs = list('ab*"\\~()+-|\0\u200b\u0301東é🦉 ') + ["NEAR(", "text:", "f0 :", "AND", "^", "{", "\r\n", "'"]
     for _ in range(400):
@@ -424,7 +485,9 @@ def test_fuzzed_queries_and_filters_never_break_it(argilla):
             refusals += 1
             assert re.search(r"answers .* with 422", str(refusal)), (filters, refusal)
     assert 20 < refusals < 180
-    assert data.search({"vector": {"name": "v", "value": [1e308, -1e308]}})[0] == "0"  # zeros: 0.5, above what points away
+    assert (
+        data.search({"vector": {"name": "v", "value": [1e308, -1e308]}})[0] == "0"
+    )  # zeros: 0.5, above what points away
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -441,5 +504,7 @@ def test_what_is_no_number_is_refused_in_words_and_nothing_is_stored(argilla, nu
         )  # fmt: skip
         with pytest.raises(urllib.error.HTTPError) as refusal:
             urllib.request.urlopen(request)
-        assert refusal.value.code == 422 and re.search("is no number|too large|surrogate", refusal.value.read().decode())
+        assert refusal.value.code == 422 and re.search(
+            "is no number|too large|surrogate", refusal.value.read().decode()
+        )
     assert data.search() == []

@@ -45,7 +45,11 @@ def python(tmp_path, monkeypatch):
     path = tmp_path / "python"
     path.write_text(STAND_IN)
     path.chmod(0o755)
-    for name, value in {"WORKBENCH_CACHE": str(tmp_path / "cache"), "ASKED": str(tmp_path / "asked"), "VERSION": "3 12"}.items():
+    for name, value in {
+        "WORKBENCH_CACHE": str(tmp_path / "cache"),
+        "ASKED": str(tmp_path / "asked"),
+        "VERSION": "3 12",
+    }.items():
         monkeypatch.setenv(name, value)
     return path
 
@@ -92,7 +96,9 @@ def test_two_at_once_make_one_environment(python):
 @pytest.mark.parametrize("version", ["3 14", "3 10", "2 7"])
 def test_a_python_that_will_not_do_is_refused_in_words(python, monkeypatch, version):
     monkeypatch.setenv("VERSION", version)
-    with pytest.raises(ReviewError, match=rf"3\.11 to 3\.13, and this is {version.replace(' ', '.')}.*python='python3\.13'"):
+    with pytest.raises(
+        ReviewError, match=rf"3\.11 to 3\.13, and this is {version.replace(' ', '.')}.*python='python3\.13'"
+    ):
         _environment.environment(python)
     assert asked(python) == []
 
@@ -107,7 +113,9 @@ def test_the_lock_names_one_version_of_everything_that_is_needed():
     lines = (_environment.FOLDER / "requirements.lock").read_text().splitlines()
     pinned = {line.split("==")[0] for line in lines if line and not line.startswith("#")}
     assert {"argilla-server", "fakeredis", "click", "uvicorn", "alembic", "numpy"} <= pinned
-    assert f"argilla-server=={_environment.ARGILLA}" in lines and all("==" in line for line in lines if not line.startswith("#"))
+    assert f"argilla-server=={_environment.ARGILLA}" in lines and all(
+        "==" in line for line in lines if not line.startswith("#")
+    )
 
 
 def test_nothing_of_the_workbench_is_imported_in_the_servers_environment():
@@ -158,12 +166,17 @@ def test_a_port_in_use_is_refused_in_words(argilla, tmp_path):
     assert not server.status(tmp_path).is_running and not (tmp_path / "tmp").exists()
 
 
-@pytest.mark.parametrize(("revision", "words"), {"1769ee58fbb4": "an older version", "0123456789ab": "a newer version", "": "is no database of Argilla's"}.items())
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    {"1769ee58fbb4": "an older version", "0123456789ab": "a newer version", "": "is no database of Argilla's"}.items(),
+)
 def test_the_database_of_another_version_is_refused_and_left_as_it_was(argilla, tmp_path, revision, words):
     path = tmp_path / "argilla.db"
     if revision:
         with closing(sqlite3.connect(path)) as db:
-            db.executescript(f"CREATE TABLE alembic_version(version_num TEXT); INSERT INTO alembic_version VALUES ('{revision}')")
+            db.executescript(
+                f"CREATE TABLE alembic_version(version_num TEXT); INSERT INTO alembic_version VALUES ('{revision}')"
+            )
     else:
         path.write_bytes(b"no database at all, but a text of some length" * 99)
     before = path.read_bytes()
@@ -179,7 +192,9 @@ START = "import sys; from workbench.review import server; print(server.start(sys
 
 def started_elsewhere(folder):
     """Start it from another process, which ends at once; return the address."""
-    done = subprocess.run([sys.executable, "-c", START, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", START, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -197,7 +212,9 @@ def listening_of(pid):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             _, local, other, state, *_, inode = line.split()[:10]
             if f"socket:[{inode}]" in inodes:
-                (listening if state == "0A" or table.startswith("udp") else remote).add(local if state == "0A" else other)
+                (listening if state == "0A" or table.startswith("udp") else remote).add(
+                    local if state == "0A" else other
+                )
     return listening, remote
 
 
@@ -215,7 +232,15 @@ def test_a_server_outlives_who_started_it_is_found_again_and_keeps_all_when_it_i
     data = Data(first, "kept")
     data.push([{"external_id": "a", "fields": {"text": "a wren"}}])
     assert server.stop(folder).is_running is False and str(server.status(folder)).endswith("its data are there")
-    assert {path.name for path in folder.iterdir()} <= {"argilla.db", "argilla.db-shm", "argilla.db-wal", "credentials.json", "server.lock", "server.log", "server_id.dat"}
+    assert {path.name for path in folder.iterdir()} <= {
+        "argilla.db",
+        "argilla.db-shm",
+        "argilla.db-wal",
+        "credentials.json",
+        "server.lock",
+        "server.log",
+        "server_id.dat",
+    }
     assert (folder / "argilla.db-wal").stat().st_size == 0 if (folder / "argilla.db-wal").exists() else True
     with pytest.raises(ReviewError, match="no whole answer"):
         first.get("me")
@@ -295,11 +320,18 @@ def test_a_server_that_is_killed_in_the_middle_of_a_push_loses_nothing_and_doubl
     running = data.server = server.start(tmp_path)
     try:
         kept = data.search()
-        assert len(kept) % 100 == 0 and {item["external_id"] for part in taken for item in part} <= set(kept)  # parts are whole
+        assert len(kept) % 100 == 0 and {item["external_id"] for part in taken for item in part} <= set(
+            kept
+        )  # parts are whole
         push()
-        assert sorted(data.search(limit=1000) + data.search(limit=1000, offset=1000)) == sorted(item["external_id"] for part in parts for item in part)
+        assert sorted(data.search(limit=1000) + data.search(limit=1000, offset=1000)) == sorted(
+            item["external_id"] for part in parts for item in part
+        )
         with closing(sqlite3.connect(tmp_path / "argilla.db")) as db:
-            counts = {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("records", "suggestions", "vectors")}
+            counts = {
+                table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+                for table in ("records", "suggestions", "vectors")
+            }
             assert counts == dict.fromkeys(counts, 2000) and db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert len(list((tmp_path / "tmp").iterdir())) == 1  # the page of this server; that of the killed one is gone
     finally:
@@ -387,8 +419,13 @@ def test_ten_annotators_and_a_push_at_once_are_all_served(argilla):
 
     def annotate(user):
         for record in records:
-            assert data.found("wren", user=user, filters=[terms(scope("response", property="status"), "pending")])["total"] > 0
-            user.post(f"records/{record['id']}/responses", {"values": {"label": {"value": "yes"}}, "status": "submitted"})
+            assert (
+                data.found("wren", user=user, filters=[terms(scope("response", property="status"), "pending")])["total"]
+                > 0
+            )
+            user.post(
+                f"records/{record['id']}/responses", {"values": {"label": {"value": "yes"}}, "status": "submitted"}
+            )
 
     def push(part):
         data.push([{"external_id": f"{part}-{at}", "fields": {"text": "owl"}} for at in range(100)])
@@ -400,7 +437,9 @@ def test_ten_annotators_and_a_push_at_once_are_all_served(argilla):
         for task in tasks:
             task.result(60)
     status = lambda value: terms(scope("record", "status"), value)
-    assert len(data.search(filters=[status("completed")])) == 15 and len(data.search(filters=[status("pending")])) == 500
+    assert (
+        len(data.search(filters=[status("completed")])) == 15 and len(data.search(filters=[status("pending")])) == 500
+    )
     for user in users:
         assert user.get(f"me/datasets/{data.id}/metrics")["responses"]["submitted"] == 15
 
@@ -450,7 +489,9 @@ def test_jobs_are_done_and_webhooks_delivered_and_tried_again(argilla):
     with listening() as url:
         body = {"url": url, "events": ["response.created"], "description": "test"}
         hook = argilla.post("webhooks", body)
-        argilla.post(f"records/{record['id']}/responses", {"values": {"label": {"value": "yes"}}, "status": "submitted"})
+        argilla.post(
+            f"records/{record['id']}/responses", {"values": {"label": {"value": "yes"}}, "status": "submitted"}
+        )
         wait_for(lambda: len(Listener.events) == 2)  # refused, and 10 seconds later taken
         assert Listener.events == ["response.created"] * 2
         argilla.delete(f"webhooks/{hook['id']}")
@@ -469,7 +510,10 @@ def test_jobs_are_done_and_webhooks_delivered_and_tried_again(argilla):
 @lab.needs_browser
 def test_the_link_logs_in_and_the_page_searches_answers_and_asks_nobody_elsewhere(argilla, tmp_path):
     data = Data(argilla, "Birds of the garden", vectors={"v": 2})
-    items = [{"external_id": f"{at}", "fields": {"text": f"a wren on branch {at}"}, "vectors": {"v": [1, at]}} for at in range(5)]
+    items = [
+        {"external_id": f"{at}", "fields": {"text": f"a wren on branch {at}"}, "vectors": {"v": [1, at]}}
+        for at in range(5)
+    ]
     data.push([*items, {"external_id": "owl", "fields": {"text": "one owl"}, "vectors": {"v": [1, 0.1]}}])
     anna = data.member("anna")
     with lab.browser() as page, listening() as url:
@@ -499,5 +543,9 @@ def test_the_link_logs_in_and_the_page_searches_answers_and_asks_nobody_elsewher
         page.wait_for_timeout(1_000)
         page.screenshot(path=tmp_path / "4-similar.png")
         assert page.outside == []
-    answered = [item for item in argilla.get(f"datasets/{data.id}/records", include="responses")["items"] if item["responses"]]
-    assert [(item["external_id"], item["responses"][0]["values"]) for item in answered] == [("owl", {"label": {"value": "maybe"}})]
+    answered = [
+        item for item in argilla.get(f"datasets/{data.id}/records", include="responses")["items"] if item["responses"]
+    ]
+    assert [(item["external_id"], item["responses"][0]["values"]) for item in answered] == [
+        ("owl", {"label": {"value": "maybe"}})
+    ]

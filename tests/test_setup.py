@@ -53,7 +53,12 @@ def test_ci_runs_the_commands_of_the_readme():
 
 def test_every_prompt_file_and_price_table_is_packaged():
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert data == {"workbench.prompts": ["files/**/*.json"], "workbench.llm": ["prices.json"]}
+    server = ["_server/**/*.py", "_server/requirements.lock"]  # no package: what runs elsewhere must not import us
+    assert data == {
+        "workbench.prompts": ["files/**/*.json"],
+        "workbench.llm": ["prices.json"],
+        "workbench.review": server,
+    }
 
 
 def test_the_readme_names_every_module_and_every_notebook():

@@ -322,6 +322,55 @@ def map_(
     typer.echo(f"map      {folder}")
 
 
+argilla = typer.Typer(
+    no_args_is_help=True, help="A real Argilla on this machine, for people to look at records: no Docker needed."
+)
+app.add_typer(argilla, name="argilla")
+Folder = Annotated[Path, typer.Option(help="What it holds: the database, the credentials, a log.")]
+_ARGILLA = Path("data/argilla")
+
+
+@argilla.command()
+def start(
+    folder: Folder = _ARGILLA,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes the last one, or any that is free.")] = 0,
+) -> None:
+    """Start the server, or find the one that runs; the first time, its environment is made (some 440 MB)."""
+    from workbench import review
+
+    try:
+        server = review.start(folder, port=port)
+        typer.echo(f"{server!r}\nlog in   {server.login_link()}")
+    except WorkbenchError as error:
+        _fail(str(error))
+    typer.echo("The link holds the owner's password: show it to nobody else.", err=True)
+
+
+@argilla.command()
+def stop(folder: Folder = _ARGILLA) -> None:
+    """Stop the server; its data stay."""
+    from workbench import review
+
+    try:
+        typer.echo(repr(review.stop(folder)))
+    except WorkbenchError as error:
+        _fail(str(error))
+
+
+@argilla.command()
+def status(folder: Folder = _ARGILLA) -> None:
+    """Say whether a server runs, where, since when, and how much memory it takes. Exits with 3 when none does."""
+    from workbench import review
+
+    try:
+        found = review.status(folder)
+    except WorkbenchError as error:
+        _fail(str(error))
+    typer.echo(repr(found))
+    if not found.is_running:
+        raise typer.Exit(3)
+
+
 def _budget(client, money: float | None, requests: int | None, place: str):
     from workbench import llm
 

@@ -17,7 +17,7 @@ _NAMES = {
     "push": "annotate", "pull": "annotate", "Pushed": "annotate", "Suggestion": "annotate",
     "Question": "questions", "Response": "responses", "Responses": "responses", "load": "responses", "Sample": "sampling",
 }  # fmt: skip
-_MODULES = ("agreement", "annotate", "questions", "responses", "sampling", "server")
+_MODULES = ("agreement", "annotate", "questions", "replay", "responses", "sampling", "server")
 __all__ = [*_MODULES, *_NAMES]
 
 

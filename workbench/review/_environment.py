@@ -89,7 +89,16 @@ def _make(folder: Path, python: str, lock: Path) -> None:
     with progress_bar("Argilla's environment, once", packages, "packages") as bar:
         _run([python, "-m", "venv", str(folder)], bar)
         # Isolated, or packages that PYTHONPATH shows would count as installed.
-        pip = [str(_interpreter(folder)), "-I", "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-input"]
+        pip = [
+            str(_interpreter(folder)),
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-input",
+        ]
         _run([*pip, "--disable-pip-version-check", "--progress-bar=off", "-r", str(lock)], bar)
     (folder / ".ready").touch()
 

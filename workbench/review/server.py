@@ -81,7 +81,9 @@ class Server:
             raise ReviewError(f"{role!r} is no role. Roles are {', '.join(ROLES)}.")
         there = {user["username"]: user for user in self.get("users")["items"]}.get(name)
         if there is not None and there["role"] != role:
-            raise ReviewError(f"{name!r} is there already as {there['role']}, and {role} was asked for. Take another name.")
+            raise ReviewError(
+                f"{name!r} is there already as {there['role']}, and {role} was asked for. Take another name."
+            )
         if there is None:
             password = password or secrets.token_urlsafe(9)
             self.post("users", {"username": name, "first_name": name, "password": password, "role": role})
@@ -189,7 +191,9 @@ def start(
         credentials = {**_credentials(folder), "port": running["port"]}
         _write(folder / "credentials.json", credentials)
     rest = Rest(f"http://127.0.0.1:{running['port']}", credentials["api_key"])
-    return Server(rest, credentials["owner"], folder, {credentials["owner"]: credentials["password"], **credentials["users"]})
+    return Server(
+        rest, credentials["owner"], folder, {credentials["owner"]: credentials["password"], **credentials["users"]}
+    )
 
 
 def connect(url: str, api_key: str, *, headers: Mapping[str, str] | None = None) -> Server:
@@ -214,7 +218,9 @@ def stop(folder: str | os.PathLike[str] = "data/argilla", *, timeout_seconds: fl
         if (child := _children.pop(running["pid"], None)) is not None:
             child.poll()
         if _is_held(folder):
-            raise ReviewError(f"the server of {folder}, process {running['pid']}, does not end. Ask its owner to stop it.")
+            raise ReviewError(
+                f"the server of {folder}, process {running['pid']}, does not end. Ask its owner to stop it."
+            )
     if folder.is_dir():
         with _lock(folder) as is_free:
             if is_free:
@@ -272,7 +278,9 @@ def _variables(folder: Path) -> dict[str, str]:
         "ARGILLA_DATABASE_URL": "sqlite+aiosqlite:///argilla.db?check_same_thread=False",
         "ARGILLA_DATABASE_SQLITE_TIMEOUT": "30",
         "ARGILLA_SEARCH_ENGINE": "embedded",
-        "ARGILLA_AUTH_SECRET_KEY": _credentials(folder)["auth_secret_key"],  # a new one at each start logs every browser out
+        "ARGILLA_AUTH_SECRET_KEY": _credentials(folder)[
+            "auth_secret_key"
+        ],  # a new one at each start logs every browser out
         "ARGILLA_CORS_ORIGINS": "[]",  # the page is its own; no other needs to read what is here
         "ARGILLA_DOCS_ENABLED": "false",  # that page loads its code from elsewhere
         "HF_HUB_DISABLE_TELEMETRY": "1",

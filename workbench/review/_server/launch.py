@@ -153,7 +153,11 @@ async def owner(credentials: dict[str, str]) -> None:
         user = await User.get_by(db, username=name)
         if user is not None and user.api_key == key:
             return
-        values = {"password_hash": accounts.hash_password(credentials["password"]), "api_key": key, "role": UserRole.owner}
+        values = {
+            "password_hash": accounts.hash_password(credentials["password"]),
+            "api_key": key,
+            "role": UserRole.owner,
+        }
         if user is not None:
             await user.update(db, **values)
         else:

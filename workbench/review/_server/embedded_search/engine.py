@@ -156,7 +156,9 @@ class EmbeddedSearchEngine(SearchEngine):
             ends = select(func.min(number), func.max(number)).select_from(tables).where(rows)
             low, high = (await db.execute(ends)).one()
         if metadata_property.type == MetadataPropertyType.integer:
-            return IntegerMetadataMetrics(min=None if low is None else int(low), max=None if high is None else int(high))
+            return IntegerMetadataMetrics(
+                min=None if low is None else int(low), max=None if high is None else int(high)
+            )
         return FloatMetadataMetrics(min=low, max=high)
 
     # --- search -----------------------------------------------------------------------------------------------------
@@ -222,7 +224,9 @@ class EmbeddedSearchEngine(SearchEngine):
         if not vector:
             raise ValueError("Cannot find a vector value to apply with provided info")
         if len(vector) != vector_settings.dimensions:
-            raise ValueError(f"{vector_settings.name!r} has {vector_settings.dimensions} numbers, and {len(vector)} came")
+            raise ValueError(
+                f"{vector_settings.name!r} has {vector_settings.dimensions} numbers, and {len(vector)} came"
+            )
         if order == SimilarityOrder.least_similar:
             vector = [-number for number in vector]
         async with self.session_factory() as db:
@@ -248,7 +252,9 @@ class EmbeddedSearchEngine(SearchEngine):
 
     # --- the indexes in memory --------------------------------------------------------------------------------------
 
-    async def _text_scores(self, db: AsyncSession, dataset: Dataset, query: TextQuery | str | None) -> dict[str, float] | None:
+    async def _text_scores(
+        self, db: AsyncSession, dataset: Dataset, query: TextQuery | str | None
+    ) -> dict[str, float] | None:
         """Return {record id: score} of what the words are in, None where there is no query."""
         if query is None:
             return None
@@ -266,7 +272,13 @@ class EmbeddedSearchEngine(SearchEngine):
         return await asyncio.to_thread(index.search, query.q, query.field)
 
     async def _index(
-        self, db: AsyncSession, dataset: Dataset, key: Any, new: Callable[[], Any], owner: UUID, queries: tuple[str, str]
+        self,
+        db: AsyncSession,
+        dataset: Dataset,
+        key: Any,
+        new: Callable[[], Any],
+        owner: UUID,
+        queries: tuple[str, str],
     ) -> Any:
         """Return an index that is up to date: its rows are those of the owner, and the database says when each was changed."""
         stamps, rows = map(text, queries)

@@ -232,7 +232,9 @@ def _time(value: Any) -> datetime:
             found = datetime.fromtimestamp(value / 1000, UTC)
         else:
             written = str(value).strip()
-            found = datetime.fromisoformat(written + "0000-01-01"[len(written) :] if len(written) in (4, 7) else written)
+            found = datetime.fromisoformat(
+                written + "0000-01-01"[len(written) :] if len(written) in (4, 7) else written
+            )
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{value!r} is no time. Give one such as 2025-03-11T09:30:00.") from error
     return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
