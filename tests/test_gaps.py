@@ -1,12 +1,16 @@
-"""Where a set is thin against a map, and what a threshold removes of each kind."""
+"""Where a set is thin against a map, what a threshold removes of each kind, and a map from a terminal."""
 
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from workbench import clusters
+from workbench.__main__ import app
 from workbench.clusters import NOISE, Category, Cluster, Map, Settings
 from workbench.errors import InputError
 from workbench.quality import dedup, gaps
@@ -133,3 +137,47 @@ def test_the_best_threshold_removes_most_of_one_kind_and_least_of_another_and_th
         removed.at(0.123)
     with pytest.raises(InputError, match="no id of the kinds"):
         dedup.by_kind(dedup.minhash(records), {"nobody": "copy"})
+
+
+# --- a map from a terminal
+
+ASKED = [f"How does bread number {at} rise in a cold kitchen?" for at in range(12)]
+ASKED += [f"When is the tide high in the estuary on day {at}?" for at in range(12)]
+
+
+@pytest.mark.parametrize(
+    "columns, words",
+    [
+        ({"text": [1.0, float("nan"), None]}, "'text' of rows.parquet holds no text but 1.0. Name a column"),
+        ({"text": [[{"role": "user", "content": text}] for text in ASKED]}, "'text' of rows.parquet holds no text but [{'role'"),
+        ({"words": ASKED}, "rows.parquet has no column 'text'; it has words"),
+        ({"text": ASKED[:3]}, "3 rows are too few"),
+        ({"text": [None, " "]}, "left out 2 rows without text"),
+        (None, "rows.parquet is a folder. Name a Parquet file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_mapped_is_refused_in_words(columns, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if columns is None:
+        (tmp_path / "rows.parquet").mkdir()
+    else:
+        pq.write_table(pa.table(columns), "rows.parquet")
+    result = CliRunner().invoke(app, ["map", "rows.parquet", "--out", "map"])
+    assert result.exit_code == 2 and words in result.output and not (tmp_path / "map").exists()
+
+
+@pytest.mark.parametrize(
+    "ids, left_out, kept",
+    [
+        (None, [], [*map(str, range(24))]),
+        ([None] * 24, [], [*map(str, range(24))]),
+        (["a", "a", *range(22)], ["left out 1 rows with an id that was there"], ["a", *map(str, range(22))]),
+    ],
+)
+def test_rows_without_an_id_get_their_number_and_of_an_id_twice_the_first_stays(ids, left_out, kept, tmp_path):
+    columns = {"text": ASKED} | ({} if ids is None else {"id": pa.array([each if each is None else str(each) for each in ids], pa.string())})  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    result = CliRunner().invoke(app, ["map", str(tmp_path / "rows.parquet"), "--out", str(tmp_path / "map")])
+    assert result.exit_code == 0 and [line for line in result.output.splitlines() if "left out" in line] == left_out
+    found = clusters.load(tmp_path / "map")
+    assert list(found.ids) == kept and found.texts[0] == ASKED[0]

@@ -219,3 +219,10 @@ def test_verdicts_of_other_checks_of_before_do_not_count(tmp_path, bundled):
     data.run.mark([Verdict(record.id, "old", False, reason="gone") for record in data.records])
     again = generate.from_documents(bundled, out=tmp_path, client=llm.Offline(), settings=Settings(rows=5))
     assert len(again.run.kept()) == 5
+
+
+def test_a_language_that_does_not_exist_is_refused_before_anything_is_paid_for(bundled, tmp_path):
+    client = llm.Scripted([])
+    with pytest.raises(InputError, match="'xx' is no language"):
+        generate.from_documents(bundled, out=tmp_path, client=client, settings=Settings(languages=("xx",)))
+    assert client.requests == []

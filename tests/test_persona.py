@@ -109,7 +109,7 @@ def test_the_model_sees_the_passage_its_place_and_the_relation():
     assert [request.sample for request in client.requests] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("nobody", ["NONE", "", " \n ", " NONE "])
+@pytest.mark.parametrize("nobody", ["NONE", "", " \n ", " NONE ", "None.", "'none'"])
 def test_nobody_is_a_failure_with_the_raw_answer(nobody):
     failure = make(Scripted([said(nobody)]))
     assert isinstance(failure, Failure) and failure.reason == "nothing_to_describe" and failure.raw == said(nobody)

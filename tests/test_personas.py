@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from workbench import llm, personas, prompts, stages, store
+from workbench import embed, llm, personas, prompts, stages, store
 from workbench.corpus import Corpus
 from workbench.errors import InputError
 from workbench.llm import Offline, Scripted
 from workbench.personas import Settings
-from workbench.quality import dedup
+from workbench.quality import by_hand, dedup
 from workbench.recipes import persona
 from workbench.records import Document, Failure, Instruction, Persona, Provenance, Trace, content_hash
 
@@ -90,9 +90,13 @@ def test_a_relative_names_its_parent_and_its_tie_and_is_asked_for_with_the_paren
         (lambda: persona.relatives([]), "there is no persona to go on from"),
         (lambda: persona.relatives([Document("x")]), "personas are Persona records, got a Document"),
         (lambda: persona.relatives(people(1), each=0), "each must be 1 or more"),
-        (lambda: persona.relatives(people(1), ties="serves"), "ties names such as"),
+        (lambda: persona.relatives(people(1), ties="serves"), "ties are different names"),
+        (lambda: persona.relatives(people(1), ties=("serves", "serves")), "ties are different names"),
         (lambda: persona.requests(people(1), kinds=("poem",)), "kinds are some of instruction, problem, tool_request, got 'poem'"),
         (lambda: persona.requests(people(1), kinds="problem"), "got 'problem'"),
+        (lambda: persona.requests(people(1), kinds=("problem", "problem")), "each kind there once"),
+        (lambda: persona.requests(people(1), kinds=("tool_request",), tools=[{"name": 3, "description": "y"}]), "tool 0 has no 'name'"),
+        (lambda: persona.requests(people(1), kinds=("tool_request",), tools=[{"name": "x", "description": "y", "parameters": ["a"]}]), "no JSON schema"),
         (lambda: persona.requests(people(1), kinds=("tool_request",)), "needs tools="),
         (lambda: persona.requests(people(1), kinds=("tool_request",), tools=[{"name": "x"}]), "tool 0 has no 'description'"),
         (lambda: persona.requests(people(1), kinds=("tool_request",), tools=["x"]), "tool 0 has no 'name'"),
@@ -140,6 +144,7 @@ def test_requests_of_every_kind_become_records_that_name_their_persona_and_never
         ({"needed": [], "request": "Go."}, "unknown_tool"),
         ({"needed": ["find_trains"], "request": " "}, "nothing_to_ask"),
         ({"needed": [], "request": "NONE"}, "nothing_to_ask"),
+        ({"needed": [], "request": "None."}, "nothing_to_ask"),
     ],
 )
 def test_a_request_for_a_tool_that_is_not_there_or_for_nothing_is_a_failure_with_the_raw_answer(fields, reason):
@@ -184,8 +189,16 @@ def test_a_whole_document_is_one_text_with_its_exact_span_and_a_long_one_ends_at
     unbroken = Corpus.whole([Document("word " * 20 + "x" * 5000)], most=1000).chunks[0]
     assert len(unbroken.text) == 1000
     both = corpus + Corpus.of(PAGES)
-    assert len(both) == 2 + len(Corpus.of(PAGES)) and both.search("garden hose frost", 3)
+    assert both.chunks == (*corpus.chunks, *Corpus.of(PAGES).chunks[1:])  # page 0 is one passage, and there already
+    assert both.search("garden hose frost", 3)
     assert len(list(persona.plan(both, count=30))) == 30
+
+
+def test_a_short_document_is_asked_about_once_for_each_relation_whatever_the_grain(tmp_path):
+    client = by_hash()
+    settings = Settings(rows=60, rounds=0, grain="both", max_similar=1.0)
+    found = personas.grow(PAGES, out=tmp_path, client=client, settings=settings, gates=None)
+    assert len(client.requests) == found.rounds[0].asked == len({content_hash([r.messages, r.sample]) for r in client.requests})  # fmt: skip
 
 
 @pytest.mark.parametrize("grain, length", [("passages", 1500), ("documents", 12_000), ("both", 12_000)])
@@ -312,18 +325,94 @@ def test_a_model_that_cannot_be_read_ends_the_first_stage_and_nobody_is_an_error
     assert len(client.requests) < 50  # not one for every text
 
 
+def test_an_earlier_file_of_people_goes_when_nobody_is_accepted_any_more(tmp_path):
+    file = personas.grow(PAGES, out=tmp_path, client=endless(), settings=Settings(rows=12)).file
+    with pytest.raises(InputError, match="no persona was accepted"):
+        personas.grow(PAGES, out=tmp_path, client=Scripted(lambda request: "no JSON", model="other"))
+    assert not file.exists()
+
+
+def by_hash(people=EVERYBODY):
+    """A client that always says the same to the same request."""
+    number = lambda request: int(content_hash([request.messages, request.sample]), 16)
+    said = lambda request: people[number(request) % len(people)]
+    return Scripted(lambda request: json.dumps({"interest": "x", "link": "x", "persona": said(request)}))
+
+
+def test_a_population_that_grows_on_from_itself_brings_nobody_who_was_there(tmp_path):
+    one = personas.grow(PAGES, out=tmp_path, client=by_hash(), settings=Settings(rows=60, first=15))
+    two = personas.grow(one.records, out=tmp_path, client=by_hash(), settings=Settings(rows=30), gates=None)
+    assert len(two.records) == 30 and not {r.text for r in one.records} & {r.text for r in two.records}
+    assert any(
+        verdict.reason == "duplicate" for run in two.runs for verdict in run.verdicts
+    )  # the ledger said it again
+
+
+def test_texts_that_have_nobody_new_to_tell_of_end_their_round_early_and_the_people_around_come_next(tmp_path):
+    few, around = EVERYBODY[:40], itertools.cycle(EVERYBODY[40:])
+
+    def said(request):
+        is_around = "first person" in request.messages[-1]["content"]
+        place = int(content_hash([request.messages, request.sample]), 16) % len(few)
+        return json.dumps({"interest": "x", "link": "x", "persona": next(around) if is_around else few[place]})
+
+    client = Scripted(said)
+    pages = [replace(page, text=f"{page.text} Again, {at}.") for page in PAGES for at in range(25)]
+    found = personas.grow(pages, out=tmp_path, client=client, settings=Settings(rows=500, max_similar=1.0, rounds=1))
+    first, second = found.rounds
+    assert first.accepted == 40 and first.asked < 600 and second.accepted > 50  # of 6,000 that could be asked
+
+
+def test_each_person_is_embedded_once_by_a_model_that_costs_something(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(embed, "_ask", lambda model, texts: (seen.extend(texts), embed.texts(texts))[1])
+    settings = Settings(rows=40, first=15, model=embed.Endpoint("http://127.0.0.1:9/v1", "m"))
+    found = personas.grow(PAGES, out=tmp_path, client=by_hash(), settings=settings)
+    again = personas.grow(PAGES, out=tmp_path, client=Scripted([]), settings=settings)
+    assert len(seen) == len(set(seen)) >= 40 and again.records == found.records
+
+
+def test_marks_of_people_who_are_not_there_under_other_settings_are_not_counted(tmp_path):
+    settings = Settings(rows=20, rounds=0)
+    one = personas.grow(PAGES, out=tmp_path, client=by_hash(), settings=settings)
+    by_hand.drop([record.id for record in one.records], one.runs[0])
+    two = personas.grow(PAGES, out=tmp_path, client=endless(), settings=replace(settings, seed=5), gates=None)
+    (only,) = two.rounds
+    assert only.new >= only.accepted and only.made == only.new + only.repeats + only.marked
+
+
 @pytest.mark.parametrize(
     "wrong, words",
-    [({"rows": 0}, "1 or more"), ({"rounds": 7}, "0 to 6"), ({"grain": "words"}, "passages, documents, both"), ({"first": 0}, "1 or more")],
+    [
+        ({"rows": 0}, "rows is a whole number of at least 1"), ({"rows": "5"}, "got '5'"), ({"rows": 2.5}, "got 2.5"),
+        ({"rounds": 7}, "0 to 6"), ({"first": 0}, "first is a whole"), ({"each": 0}, "each is a whole"),
+        ({"concurrency": True}, "got True"), ({"grain": "words"}, "passages, documents, both"),
+        ({"ties": "serves"}, "ties are different names"), ({"ties": ("serves", "serves")}, "ties are different names"),
+    ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(wrong, words):
     with pytest.raises(InputError, match=words):
         Settings(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_shared": 90}, {"max_similar": 0.01}, {"model": "nobody"}, {"languages": ("xx",)}, {"languages": "en"}],
+)
+def test_what_cannot_be_checked_for_is_refused_before_anybody_is_asked(wrong, tmp_path):
+    client = endless()
+    with pytest.raises(InputError):
+        personas.grow(PAGES, out=tmp_path, client=client, settings=Settings(**wrong))
+    assert client.requests == []
+
+
 def test_a_source_of_two_kinds_and_a_folder_that_is_not_there_are_refused(tmp_path):
     with pytest.raises(InputError, match="personas and other records"):
         personas.grow([*PAGES, *people(2)], out=tmp_path, client=endless())
+    with pytest.raises(InputError, match="documents or personas, got a Instruction"):
+        personas.grow([Instruction("Sing.")], out=tmp_path, client=endless())
+    with pytest.raises(InputError, match="rounds is 0"):
+        personas.grow(people(2), out=tmp_path, client=endless(), settings=Settings(rounds=0))
     with pytest.raises(InputError, match="nowhere"):
         personas.grow(Path("nowhere"), out=tmp_path, client=endless())
 
@@ -331,11 +420,6 @@ def test_a_source_of_two_kinds_and_a_folder_that_is_not_there_are_refused(tmp_pa
 def test_stopped_between_two_rounds_the_same_call_asks_for_the_rest_and_ends_with_the_same_people(
     tmp_path, monkeypatch
 ):
-    def by_hash():
-        number = lambda request: int(content_hash([request.messages, request.sample]), 16)
-        said = lambda request: EVERYBODY[number(request) % len(EVERYBODY)]
-        return Scripted(lambda request: json.dumps({"interest": "x", "link": "x", "persona": said(request)}))
-
     settings = Settings(rows=60, first=15)
     whole, client = by_hash(), by_hash()
     wanted = personas.grow(PAGES, out=tmp_path / "whole", client=whole, settings=settings)

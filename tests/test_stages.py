@@ -69,6 +69,23 @@ def test_a_yield_near_nothing_stops_before_it_empties_the_plan(tmp_path):
     assert "tasks gave an accepted row" in growth.why_fewer and len(client.requests) < 500
 
 
+def test_a_source_that_runs_dry_stops_the_growth_though_all_in_all_enough_were_accepted(tmp_path):
+    client = Scripted(tasks.echo)
+    only_150 = lambda records: [
+        Verdict(r.id, "dry", int(r.instruction.split()[1]) < 150, reason="dry") for r in records
+    ]
+    growth = grow(tasks.make, plan(100_000), rows=1000, client=client, out=tmp_path, check=only_150)
+    assert "45 of the last" in growth.why_fewer and len(growth.accepted) == 150
+    assert len(client.requests) < 2500 and growth.stages[-1].accepted >= 0.05 * growth.stages[-1].tasks
+
+
+def test_a_helping_at_most_doubles_what_was_asked_whatever_the_yield_says(tmp_path):
+    client = Scripted(tasks.echo)
+    none = lambda records: [Verdict(r.id, "none", False, reason="none") for r in records]
+    growth = grow(tasks.make, plan(5000), rows=10, client=client, out=tmp_path, check=none)
+    assert "0 of 48 tasks" in growth.why_fewer and len(client.requests) == 48
+
+
 def test_a_stock_phrase_stops_the_growth(tmp_path):
     from dataclasses import replace
 

@@ -292,20 +292,29 @@ def map_(
     from workbench import clusters, embed, plots, store
 
     try:
+        if rows.is_dir():
+            _fail(f"{rows} is a folder. Name a Parquet file, such as {rows / 'personas.parquet'}.")
         table = store.read_table(rows)
         known = ("question", "instruction", "prompt", "task", "text")
         column = column or next((name for name in known if name in table.column_names), "text")
         if column not in table.column_names:
             _fail(f"{rows} has no column {column!r}; it has {', '.join(table.column_names)}. Name one with --column.")
-        texts = [str(text or "") for text in table.column(column).to_pylist()]
-        ids = table.column("id").to_pylist() if "id" in table.column_names else list(map(str, range(len(texts))))
-        written = {one: text for one, text in zip(ids, texts, strict=True) if text.strip()}
-        if len(written) < len(texts):
-            typer.secho(
-                f"left out {len(texts) - len(written):,} rows without text, or with an id that was there",
-                fg="yellow",
-                err=True,
-            )
+        texts = table.column(column).to_pylist()
+        if odd := next((text for text in texts if text is not None and not isinstance(text, str)), None):
+            _fail(f"{column!r} of {rows} holds no text but {str(odd)[:80]}. Name a column of text with --column.")
+        ids = table.column("id").to_pylist() if "id" in table.column_names else [None] * len(texts)
+        said = [
+            (at if one is None else one, text)
+            for at, (one, text) in enumerate(zip(ids, texts, strict=True))
+            if text and text.strip()
+        ]
+        written: dict[str, str] = {}
+        for one, text in said:
+            written.setdefault(str(one), text)
+        gone = {"without text": len(texts) - len(said), "with an id that was there": len(said) - len(written)}
+        for why, count in gone.items():
+            if count:
+                typer.secho(f"left out {count:,} rows {why}", fg="yellow", err=True)
         found = clusters.fit(
             list(written.values()),
             ids=list(written),

@@ -128,8 +128,10 @@ class Corpus:
         return cls(pieces)
 
     def __add__(self, other: "Corpus") -> "Corpus":
-        """Return the corpus of the chunks of both."""
-        return Corpus((*self.chunks, *other.chunks))
+        """Return the corpus of the chunks of both, each passage once: a short document is its own only passage."""
+        return Corpus(
+            tuple({piece.passage: piece for piece in (*other.chunks[::-1], *self.chunks[::-1])}.values())[::-1]
+        )
 
     def __len__(self) -> int:
         return len(self.chunks)

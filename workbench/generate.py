@@ -15,6 +15,7 @@ from workbench.corpus import Corpus
 from workbench.errors import InputError
 from workbench.llm import Budget, Client, Ledger
 from workbench.quality import dedup, rules
+from workbench.quality.checks import language_chances
 from workbench.recipes import persona, rag_qa
 from workbench.records import QA, Persona, Record, Verdict
 from workbench.report import write_report
@@ -192,6 +193,7 @@ def checks(settings: Settings = Settings()) -> stages.Check:
     """Return the check that a row of questions must pass: the rules, no copied prompt text, no duplicate question."""
     used = [prompts.load("rag/persona_question@1" if settings.personas else "rag/question@1")]
     limits = rules.Limits(languages=settings.languages)
+    language_chances("", settings.languages)  # refuses what is no language
 
     def check(records: Sequence[Record]) -> list[Verdict]:
         return [*rules.check(records, limits=limits, prompts=used), *dedup.exact(records)] if records else []

@@ -13,7 +13,8 @@ stays: its children may be there already."""
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workbench.corpus import Corpus
 from workbench.errors import InputError
 from workbench.llm import Budget, Client, Ledger
 from workbench.quality import dedup, metrics, rules
+from workbench.quality.checks import language_chances
 from workbench.recipes import persona
 from workbench.records import Document, Persona, Record, Verdict, kept
 from workbench.runs import Run
@@ -55,10 +57,14 @@ class Settings:
     concurrency: int = 64
 
     def __post_init__(self):
-        if self.rows < 1 or (self.first is not None and self.first < 1):
-            raise InputError(f"rows and first must be 1 or more, got {self.rows} and {self.first}.")
-        if not 0 <= self.rounds <= ROUNDS:
+        for name, lowest in {"rows": 1, "first": 1, "rounds": 0, "each": 1, "concurrency": 1}.items():
+            value = getattr(self, name)
+            may_be_none = name == "first" and value is None
+            if not may_be_none and (not isinstance(value, int) or isinstance(value, bool) or value < lowest):
+                raise InputError(f"Settings: {name} is a whole number of at least {lowest}, got {value!r}.")
+        if self.rounds > ROUNDS:
             raise InputError(f"rounds must be 0 to {ROUNDS}, got {self.rounds}: past six, everybody knows everybody.")
+        persona.check_ties(self.ties)
         if self.grain not in GRAINS:
             raise InputError(f"grain must be one of {', '.join(GRAINS)}, got {self.grain!r}.")
 
@@ -158,35 +164,42 @@ def grow(
     """Return `rows` accepted personas grown from documents (a path, or records) or from personas that are there.
 
     Given personas are parents of round 1, and nobody new may repeat them; they are not among the records. Each round is a
-    run in its own folder of `out`, personas.parquet holds who was accepted. Running again goes on; `gates` end a round as
-    in `stages.grow`. Raises InputError for documents that cannot be used, and when nobody was accepted."""
+    run in its own folder of `out`, personas.parquet holds who was accepted. Running again goes on. `gates` end a round as
+    in `stages.grow`, and all that follow, but for the rate of acceptance: who comes after those of this round may yet be
+    new. Raises InputError for documents that cannot be used, and when nobody was accepted."""
     out = Path(out)
     ledger = client if isinstance(client, Ledger) else Ledger(client, out / "ledger.sqlite")
     texts: Sequence[Record] = store.documents(source) if isinstance(source, str | os.PathLike) else list(source)
     given = [each for each in texts if isinstance(each, Persona)]
-    if given and len(given) < len(texts):
+    if len(given) not in (0, len(texts)):
         raise InputError("the source holds personas and other records. Give documents or personas, one of the two.")
+    if odd := next((each for each in texts if not isinstance(each, Document | Persona)), None):
+        raise InputError(f"the source is documents or personas, got a {type(odd).__name__}: {str(odd)[:100]!r}.")
+    if given and not settings.rounds:
+        raise InputError("from personas people come in rounds, and rounds is 0. Give 1 or more, or documents.")
     accepted: list[Persona] = []
     rounds: list[Round] = []
     found: list[Run] = []
+    cache = None if settings.model == embed.HASHING else out / "embeddings.sqlite"
     parents, growth = given, None
     for number in range(bool(given), settings.rounds + 1):
         plan = _plan(number, texts, parents, settings)
         wanted = settings.rows - len(accepted) if number else _first(settings)
         growth = stages.grow(
             persona.make, plan, rows=wanted, client=ledger, out=out / f"round-{number}", gates=gates, budget=budget,
-            check=check([*given, *accepted], settings), options=runner.Options(concurrency=settings.concurrency),
+            check=check([*given, *accepted], settings, cache=cache), options=runner.Options(concurrency=settings.concurrency),
         )  # fmt: skip
         fresh: list[Persona] = growth.accepted  # type: ignore[assignment]
         accepted = [*accepted, *fresh]
         rounds.append(_counted(number, len(parents) if number else 0, growth, len(accepted)))
         found.append(growth.run)
         parents = fresh
-        if len(accepted) >= settings.rows or not fresh or (growth.why_fewer and not growth.is_plan_over):
+        if len(accepted) >= settings.rows or not fresh or _must_stop(growth, gates):
             break
-    if not accepted:
-        raise InputError(f"no persona was accepted.\n{found[-1]!r}")
     file = out / "personas.parquet"
+    if not accepted:
+        file.unlink(missing_ok=True)  # of an earlier call, whose people these are not
+        raise InputError(f"no persona was accepted.\n{found[-1]!r}")
     store.write(accepted, file)
     return Population(
         accepted, tuple(rounds), tuple(found), settings.rows, texts, file, _why_fewer(growth, rounds, settings)
@@ -203,27 +216,50 @@ def _plan(number: int, texts: Sequence[Record], parents: Sequence[Persona], sett
     return persona.plan(corpus, count=MOST_A_TEXT * len(corpus), seed=settings.seed)
 
 
+def _must_stop(growth: stages.Growth, gates: stages.Gates | None) -> bool:
+    """True for a budget, a stopped run, and a gate other than that of accepted rows, which says that this round is used up."""
+    others = gates and replace(gates, min_accept_rate=0)
+    return bool(growth.run.stopped or (others and not growth.is_plan_over and growth.stages[-1].broken(others)))
+
+
 def _first(settings: Settings) -> int:
     if not settings.rounds:
         return min(settings.rows, settings.first or settings.rows)
     return min(settings.rows, settings.first or max(10, math.ceil(settings.rows / 4)))
 
 
-def check(before: Sequence[Persona], settings: Settings = Settings()) -> stages.Check:
+def check(
+    before: Sequence[Persona],
+    settings: Settings = Settings(),
+    *,
+    cache: str | os.PathLike[str] | None = None,
+) -> stages.Check:
     """Return the check that a new persona must pass: the rules, no names, and nobody among themselves and those `before`
-    who shares nearly all of its words or its meaning. Of people that repeat each other, those before, then the first stay."""
+    who shares nearly all of its words or its meaning. Of people that repeat each other, those before, then the first stay.
+
+    `cache` is that of `embed.texts`: a model that costs time or money reads each text once. Raises InputError for
+    a threshold, a model or a language that there is not."""
     used = [prompts.load("persona/from_text@1"), prompts.load("persona/from_person@1")]
     limits = rules.Limits(languages=settings.languages)
     names = metrics.as_check(metrics.no_real_names, name="no_real_names", at_least=0.5)
+    by_words = partial(dedup.minhash, threshold=settings.max_shared, ngram=1)
+    by_meaning = partial(dedup.similar, threshold=settings.max_similar, model=settings.model, cache=cache)
+    language_chances("", settings.languages)
+    for search in (by_words, by_meaning):
+        search(())  # what cannot be searched by is refused here, before anybody is asked
+    there = {record.id for record in before}
 
     def verdicts(records: Sequence[Record]) -> list[Verdict]:
         if not records:
             return []
         found = [*rules.check(records, limits=limits, prompts=used), *names(records)]
+        # The same words of the same parent are the same id, which the searches below know once and would let pass.
+        again = there & {record.id for record in records}
+        found += [
+            Verdict(each, "duplicate", False, 1.0, "duplicate", "was there before", each) for each in sorted(again)
+        ]
         # Those that failed a rule are nobody's survivor.
         left = kept(records, found)
-        by_words = lambda people: dedup.minhash(people, threshold=settings.max_shared, ngram=1)
-        by_meaning = lambda people: dedup.similar(people, threshold=settings.max_similar, model=settings.model)
         for search in (by_words, by_meaning):
             own = {record.id for record in left}
             more = [verdict for verdict in search([*before, *left]) if verdict.record_id in own]
@@ -240,11 +276,14 @@ _REPEATS = {"near_duplicate", "similar", "duplicate"}
 def _counted(number: int, parents: int, growth: stages.Growth, total: int) -> Round:
     run = growth.run
     failed: dict[str, set[str]] = {}
+    there = {record.id for record in run.records}
     for verdict in _without_surplus(run.verdicts):
-        if not verdict.passed:
+        if (
+            not verdict.passed and verdict.record_id in there
+        ):  # people may have marked others here, under other settings
             failed.setdefault(verdict.record_id, set()).add(verdict.reason)
     repeats = sum(reasons <= _REPEATS for reasons in failed.values())
-    copies = run.record_count - len({record.id for record in run.records})
+    copies = run.record_count - len(there)
     new = run.record_count - copies - len(failed)
     made = run.record_count
     return Round(
@@ -264,5 +303,7 @@ def _why_fewer(growth: stages.Growth, rounds: Sequence[Round], settings: Setting
     if growth.why_fewer and not growth.is_plan_over:
         return f"{said} {growth.why_fewer}"
     if not last.new:
-        return f"{said} Nobody is left to go on from: give more documents, other ties=, or another model."
+        return (
+            f"{said} Nobody is left to go on from: give more documents, a larger first=, other ties=, or another model."
+        )
     return f"{said} No round is left: give more documents, rounds= (up to {ROUNDS}), first= or each=."

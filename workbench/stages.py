@@ -21,6 +21,7 @@ from workbench.runs import Run
 STAGES = (10, 100)
 BEYOND = "beyond_rows_asked"
 _SMALLEST_SAMPLE = 30  # openings and duplicates among fewer rows are noise
+_SMALLEST_HELPING = 100  # where a tenth is accepted, 30 tasks give less than 0.05 by chance 1 time in 5, 100 1 in 40
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Gates:
 
     Parse and evidence: of the answers, those that could be read, and whose evidence was in the passage. Duplicates: of the
     rows made. Openings: of the rows made, those that begin with the most common four words. Accepted: of the tasks, those
-    that gave a row which passed every check. Duplicates, openings and accepted rows are judged from 30 on."""
+    that gave a row which passed every check; of all, and of those asked last. Duplicates, openings and accepted rows are
+    judged from 30 on, those asked last from 100."""
 
     min_parse_rate: float = 0.80
     min_evidence_rate: float = 0.70
@@ -40,7 +42,8 @@ class Gates:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: what was asked for, what came, and the rates at its end."""
+    """One stage: what was asked for, what came, and the rates at its end. Of the tasks, `last_tasks` were asked last, and
+    brought `last_accepted` rows."""
 
     target: int
     tasks: int
@@ -51,6 +54,8 @@ class Stage:
     duplicate_rate: float
     opening_share: float
     opening: str = ""
+    last_tasks: int = 0
+    last_accepted: int = 0
 
     def broken(self, gates: Gates) -> list[str]:
         """Return what does not hold, in words."""
@@ -68,6 +73,10 @@ class Stage:
         if self.tasks >= _SMALLEST_SAMPLE and self.accepted < gates.min_accept_rate * self.tasks:
             said.append(
                 f"{self.accepted:,} of {self.tasks:,} tasks gave an accepted row, at least {gates.min_accept_rate:.0%} are needed"
+            )
+        elif self.last_tasks >= _SMALLEST_HELPING and self.last_accepted < gates.min_accept_rate * self.last_tasks:
+            said.append(
+                f"{max(0, self.last_accepted):,} of the last {self.last_tasks:,} tasks gave an accepted row, at least {gates.min_accept_rate:.0%} are needed"
             )
         return said
 
@@ -100,7 +109,7 @@ class Growth:
 
     def table(self) -> tuple[list[str], list[list[object]]]:
         """Column names and one row a stage."""
-        names = [field.name for field in fields(Stage) if field.name != "opening"]
+        names = [field.name for field in fields(Stage) if field.name not in ("opening", "last_tasks", "last_accepted")]
         shown = lambda name, value: f"{value:.1%}" if name.endswith(("rate", "share")) else value
         return [name.replace("_", " ") for name in names], [
             [shown(name, getattr(stage, name)) for name in names] for stage in self.stages
@@ -137,12 +146,14 @@ def grow(
         while len(accepted) < target and not why:
             share = max(0.05, len(accepted) / taken) if taken else 0.9
             wanted = taken + math.ceil(1.05 * (target - len(accepted)) / share)
+            # Rates are judged after every helping, and fall where rows repeat each other: so it at most doubles what was asked.
+            wanted = min(wanted, 2 * max(taken, target))
             wanted = wanted if plan.total is None else min(plan.total, wanted)
             if wanted == taken:
                 is_plan_over = True
                 why = f"The plan ended after {taken:,} tasks with {len(accepted):,} rows accepted. Give more documents, personas, or questions a passage."
                 break
-            taken = wanted
+            before, taken = (taken, len(accepted)), wanted
             run = runner.run(make, plan.first(taken), client=client, out=out, budget=budget, options=options)
             verdicts = list(check(run.records))
             # What people or other checks marked in this folder counts too.
@@ -150,7 +161,10 @@ def grow(
             accepted = kept(
                 run.records, [*verdicts, *(verdict for verdict in run.verdicts if verdict.check not in own)]
             )
-            stage = _measure(run, verdicts, target, len(accepted))
+            stage = replace(
+                _measure(run, verdicts, target, len(accepted)),
+                last_tasks=run.tasks - before[0], last_accepted=len(accepted) - before[1],
+            )  # fmt: skip
             # Judged after every helping, not only at the stage's end: a stage that cannot fill up would empty the plan.
             is_last = target == rows and len(accepted) >= rows
             why = run.stopped or ("" if is_last or gates is None else _why_not(stage, stages, gates))

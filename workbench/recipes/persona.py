@@ -113,8 +113,9 @@ def relatives(
     tie, samples of their own are drawn. What is drawn for a persona depends on its id and the seed alone. Raises
     InputError when there is nobody."""
     people = _people(personas)
-    if each < 1 or isinstance(ties, str) or not ties:
-        raise InputError(f"each must be 1 or more, and ties names such as {TIES[:2]}; got {each} and {ties!r}.")
+    check_ties(ties)
+    if each < 1:
+        raise InputError(f"each must be 1 or more, got {each}.")
     prompt = prompt or prompts.load("persona/from_person@1")
 
     def draw() -> Iterator[Relative]:
@@ -129,6 +130,12 @@ def relatives(
         "personas": content_hash(sorted(person.id for person in people)),
     }  # fmt: skip
     return Plan(draw, total=each * len(people), settings=settings)
+
+
+def check_ties(ties: Sequence[str]) -> None:
+    """Raise InputError for ties that are no names, or the same name twice: both would be the same request."""
+    if isinstance(ties, str) or not ties or len(set(ties)) < len(ties):
+        raise InputError(f"ties are different names such as {TIES[:2]}, got {ties!r}.")
 
 
 def requests(
@@ -149,8 +156,8 @@ def requests(
         raise InputError(
             f"kinds are some of {', '.join(KINDS)}, got {kinds if isinstance(kinds, str) or not kinds else min(unknown)!r}."
         )
-    if each < 1:
-        raise InputError(f"each must be 1 or more, got {each}.")
+    if each < 1 or len(set(kinds)) < len(kinds):
+        raise InputError(f"each must be 1 or more, and each kind there once; got {each} and {kinds!r}.")
     listed = _tools(tools) if "tool_request" in kinds else ""
     frozen = {kind: prompts.load(f"persona/{kind}@1") for kind in kinds}
 
@@ -192,8 +199,12 @@ def _tools(tools: Sequence[Mapping[str, Any]]) -> str:
     found = []
     for number, tool in enumerate(tools):
         tool = tool.get("function", tool) if isinstance(tool, Mapping) else {}
-        if missing := [name for name in ("name", "description") if not str(tool.get(name) or "").strip()]:
+        has_text = lambda name, tool=tool: isinstance(tool.get(name), str) and tool[name].strip()
+        if missing := [name for name in ("name", "description") if not has_text(name)]:
             raise InputError(f"tool {number} has no {missing[0]!r}: {str(tools[number])[:200]}. Each needs both.")
+        takes = tool.get("parameters") or {}
+        if not isinstance(takes, Mapping) or not isinstance(takes.get("properties") or {}, Mapping):
+            raise InputError(f"the parameters of tool {number} are no JSON schema of an object: {str(takes)[:200]}.")
         found.append({name: tool[name] for name in ("name", "description", "parameters") if name in tool})
     if len({tool["name"] for tool in found}) < len(found):
         raise InputError(f"two tools have the same name: {', '.join(sorted(tool['name'] for tool in found))}.")
@@ -227,9 +238,14 @@ async def make(task: Task | Relative | Request, client: Client) -> Record | Fail
 def read(fields: Mapping[str, str], relation: str) -> Persona | Failure:
     """Return the persona that an answer's fields describe, or why there is none: "nothing_to_describe"."""
     text = " ".join(fields["persona"].split())
-    if not text or text == "NONE":
+    if _is_none(text):
         return Failure("nothing_to_describe", "the model described nobody")
     return Persona(text, relation)
+
+
+def _is_none(text: str) -> bool:
+    """True for nothing, and for NONE as small models write it: None, NONE., "none"."""
+    return text.strip(" .\"'").upper() in ("", "NONE")
 
 
 _ASKED = {"instruction": "instruction", "problem": "problem", "tool_request": "request"}  # the output that is kept
@@ -242,7 +258,7 @@ async def _request(task: Request, client: Client) -> Record | Failure:
     if isinstance(answer, Failure):
         return answer
     text = answer[_ASKED[task.kind]].strip()
-    if not text or text == "NONE":
+    if _is_none(text):
         return Failure("nothing_to_ask", f"the model found no {task.kind} for this person", raw=answer.raw)
     origin = answer.provenance("persona", seed_kinds=("persona",), parents=(task.persona.id,))
     if task.kind != "tool_request":
