@@ -123,7 +123,10 @@ def test_half_of_the_pairs_are_shown_turned_round_the_same_half_for_everybody():
 
 
 def test_a_pair_made_of_judged_texts_names_those_texts():
-    texts = [Instruction(f"ask {at // 2}", output=f"text {at}", provenance=Provenance("x")) for at in range(40)]
+    texts = [
+        Instruction(f"ask {at // 2}", output=f"text {at}", provenance=Provenance("x", parents=("a",)))
+        for at in range(40)
+    ]
     made = pairs.from_votes(
         texts, [Vote(a.id, b.id, "first", "judge") for a, b in zip(texts[::2], texts[1::2], strict=True)]
     ).records
@@ -355,6 +358,9 @@ def test_the_most_disputed_come_first():
     found = sampling.disagree(some, judged, 9)
     assert [each.prompt for each in found] == ["prompt 1", "prompt 3", "prompt 2"]
     assert found.details[some[2].id] == "rater 0 first, rater 1 first, rater 2 tie"
+    more = [Preference(f"more {at}", f"good {at}", f"bad {at}") for at in range(12)]
+    halves = [vote for at, each in enumerate(more) for vote in votes(each, "first", "second" if at < 6 else "tie")]
+    assert {each.prompt for each in sampling.disagree(more, halves, 6)} == {f"more {at}" for at in range(6)}
     rated = [Rating(RECORDS[at].id, "x", value, who) for at in range(3) for who, value in (("a", 3), ("b", 3 + at))]
     assert sampling.disagree(RECORDS, rated, 9).records == (RECORDS[2], RECORDS[1])
     verdicts = [Verdict(RECORDS[at].id, check, at > 0 or check == "a") for at in range(2) for check in "ab"]
@@ -563,11 +569,12 @@ def test_images_go_as_data_and_nothing_else_leaves_this_machine(tmp_path):
     (tmp_path / "a.png").write_bytes(png(4))
     (tmp_path / "b.png").write_bytes(png(2100))
     (tmp_path / "secret").write_text("a password")
+    (tmp_path / "sound").write_bytes(b"RIFF\0\0\0\0WAVE")
     path = str(tmp_path / "a.png")
     (body,) = sent([ImagePair("draw", path, path)]).bodies
     assert body["fields"]["first"] == "data:image/png;base64," + base64.b64encode(png(4)).decode()
     for other, why in [
-        (tmp_path / "b.png", "about 3.75 MB. Make it smaller"), (tmp_path / "secret", "is no PNG, JPEG, GIF or WebP"),
+        (tmp_path / "b.png", "about 3.75 MB. Make it smaller"), (tmp_path / "secret", "is no PNG, JPEG, GIF or WebP"), (tmp_path / "sound", "is no PNG"),
         ("https://example.org/a.png", "the page would load it"), (tmp_path / "none.png", "cannot be read"), (tmp_path, "cannot be read"),
     ]:  # fmt: skip
         with pytest.raises(InputError, match=why):
@@ -726,7 +733,7 @@ def test_records_that_a_page_leaves_out_are_looked_for_again(monkeypatch):
     assert len(annotate.pull(Shelf(records, ASKED), "n")) == 11
     turns = iter(range(100))
     flaky = Shelf(records, ASKED, lambda page: page[: -1 if next(turns) < 3 else None])
-    assert len(annotate.pull(flaky, "n")) == 11
+    assert sorted(each["id"] for each in _dataset.found(flaky, "n").records()) == sorted(each["id"] for each in records)
     with pytest.raises(ReviewError, match="'n' has 11 records, and 8 could be read"):
         annotate.pull(Shelf(records, ASKED, lambda page: page[:-1]), "n")
 
@@ -877,6 +884,10 @@ def test_a_dataset_that_asks_something_else_is_left_alone(argilla, name):
         ReviewError, match=r"is there with other questions. It has correct, supported, useful, and this push supported"
     ):
         push(questions=questions.of(QA)[:1])
+    with pytest.raises(ReviewError, match="not the same: why"):
+        push(questions=[*questions.of(QA), Question("why", "Why?", "text", is_required=False)])
+    with pytest.raises(ReviewError, match="not the same: useful"):
+        push(questions=[*questions.of(QA)[:2], replace(questions.of(QA)[2], is_required=False)])
     with pytest.raises(ReviewError, match="not the same: useful"):
         push(questions=[*questions.of(QA)[:2], replace(questions.of(QA)[2], options=("yes", "no", "unsure"))])
     with pytest.raises(ReviewError, match="holds QA records, and these are Persona"):

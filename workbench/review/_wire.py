@@ -1,4 +1,4 @@
-"""Records as an Argilla server takes them: fields, questions, suggestions, metadata and vectors, all checked before any is sent.
+"""Records as an Argilla server takes them: fields, questions, suggestions, metadata, vectors, checked before any is sent.
 
 What cannot be said to the server is either refused, naming the record, or left out and counted in `Items.notes`."""
 
@@ -24,10 +24,9 @@ from workbench.review.sampling import Sample, clusters_of
 
 MOST_IMAGE_CHARACTERS = 5_000_000  # of a data URI, that the server takes
 _AGENT = re.compile(r"[^a-zA-Z0-9\-_:./ ]+")
-_NAME = re.compile(r"(?=.*[a-z0-9])[a-z0-9_-]{1,200}")
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+_MAGIC = {rb"\x89PNG\r\n\x1a\n": "png", rb"\xff\xd8\xff": "jpeg", rb"GIF8[79]a": "gif", rb"RIFF(?s:....)WEBP": "webp"}
 _TYPES = {"label": "label_selection", "multi_label": "multi_label_selection"}
-KINDS = {"label_selection": "label", "multi_label_selection": "multi_label", "rating": "rating", "ranking": "ranking", "text": "text"}  # fmt: skip
+KINDS = {_TYPES.get(kind, kind): kind for kind in questions.KINDS_OF_QUESTION}
 _MOST_VECTORS = 5  # kinds of them in a dataset
 
 
@@ -250,7 +249,7 @@ def _metadata(
         origins["sampled"] = sample.reasons
     found = {}
     for name, source in {**origins, **given}.items():
-        if not _NAME.fullmatch(name):
+        if not questions.NAME.fullmatch(name):
             raise InputError(f"metadata {name!r}: a name is made of small letters, digits, '_' and '-'.")
         read = _reading(name, source)
         values = {key: _plain(read(record)) for key, record in records.items()}
@@ -303,7 +302,7 @@ def _vectors(
         raise InputError(f"a dataset has at most {_MOST_VECTORS} kinds of vectors, got {len(given)}.")
     found: dict[str, dict[str, list[float]]] = {}
     for name, by_id in given.items():
-        if not _NAME.fullmatch(name):
+        if not questions.NAME.fullmatch(name):
             raise InputError(f"vectors {name!r}: a name is made of small letters, digits, '_' and '-'.")
         rows = {key: np.asarray(by_id[key], np.float64) for key in records if key in by_id}
         if not rows:
@@ -356,7 +355,7 @@ def _image(where: str, record: Record) -> str:
             raw = Path(where).read_bytes()
         except (OSError, ValueError) as error:
             raise InputError(f"{record.id}: the image {where[:200]!r} cannot be read ({error}).") from None
-        kind = next((kind for magic, kind in _MAGIC.items() if raw.startswith(magic)), None)
+        kind = next((kind for magic, kind in _MAGIC.items() if re.match(magic, raw)), None)
         if kind is None:
             raise InputError(f"{record.id}: {where[:200]!r} is no PNG, JPEG, GIF or WebP image.")
         uri = f"data:image/{kind};base64,{base64.b64encode(raw).decode()}"

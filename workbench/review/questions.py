@@ -18,11 +18,11 @@ from workbench.llm.judge import DIMENSIONS, SCALE
 from workbench.records import QA, ImagePair, Instruction, Label, Preference, Record, Trace, content_hash
 
 KINDS_OF_QUESTION = ("label", "multi_label", "rating", "ranking", "text")
+NAME = re.compile(r"(?=.*[a-z0-9])[a-z0-9_-]{1,200}")  # of a question, metadata or vectors, that Argilla takes
 MOST_STEPS = 20  # of a trace, that can be named as the first wrong one
 _YES_NO = ("yes", "no")
 _WINNERS = ("first", "second", "tie")
 _RATINGS = tuple(map(str, SCALE))
-_NAME = re.compile(r"(?=.*[a-z0-9])[a-z0-9_-]{1,200}")  # what Argilla takes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Question:
             raise InputError(f"question {self.name!r}: {why}.")
 
     def _fault(self) -> str:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             return "a name is made of small letters, digits, '_' and '-'"
         if self.kind not in KINDS_OF_QUESTION:
             return f"there is no kind {self.kind!r}; there are {', '.join(KINDS_OF_QUESTION)}"

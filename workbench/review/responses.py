@@ -36,9 +36,9 @@ _KIND_KEY, _KIND = b"workbench.kind", b"Response"
 class Response:
     """One person's answer to one question about one record.
 
-    `value` is a str for a label or a text, an int for a rating, a tuple of options for several labels or a ranking, and None
-    where it was discarded, or not answered yet. `at` is when it was last changed, ISO 8601; it is kept in UTC, to the microsecond, so that
-    two can be compared as text. Raises RecordError for what is none of this."""
+    `value` is a str for a label or a text, an int for a rating, a tuple of options for several labels or a ranking, and
+    None where it was discarded, or not answered yet. `at` is when it was last changed, ISO 8601; it is kept in UTC, to
+    the microsecond, so that two can be compared as text. Raises RecordError for what is none of this."""
 
     record_id: str
     question: str
