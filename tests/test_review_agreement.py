@@ -132,6 +132,15 @@ def test_the_draws_of_ordinal_alpha_are_the_librarys_on_resampled_records():
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.03)
 
 
+def test_groups_that_are_all_alike_leave_nothing_open():
+    """Whichever are drawn, alpha and kappa are those of all."""
+    ann, ben, cem = [1, 2, 3, 4, 5], [1, 3, 3, 5, 4], [2, 2, 3, 4, 5]
+    groups = {f"r{at}": f"document {at // 5}" for at in range(30)}
+    found = agreement.measure(given_by({"ann": ann * 6, "ben": ben * 6, "cem": cem * 6}), groups=groups).of("good")
+    for each in (found.alpha, found.kappa, found.same):
+        assert 0 < each.value < 1 and (each.low, each.high) == pytest.approx((each.value, each.value))
+
+
 # Fleiss 1971, doi:10.1037/h0031619, as the field's textbooks have it: 10 records, 14 people, 5 classes, kappa 0.210.
 FLEISS = [
     (0, 0, 0, 0, 14), (0, 2, 6, 4, 2), (0, 0, 3, 5, 6), (0, 3, 9, 2, 0), (2, 2, 8, 1, 1), (7, 7, 0, 0, 0), (3, 2, 6, 3, 0),
@@ -146,9 +155,10 @@ def test_kappa_of_more_people_is_fleiss_over_the_records_that_most_answered():
         for person, label in enumerate(label for label, count in enumerate(counts) for _ in range(count))
     ]
     assert round(agreement.measure(Responses(responses)).of("good").kappa.value, 3) == 0.210
-    more = [Response("more", "good", f"class {at}", f"p{at}", "submitted", AT) for at in range(5)]
-    found = agreement.measure(Responses([*responses, *more])).of("good")
-    assert round(found.kappa.value, 3) == 0.210 and found.kappa.n == 10 and found.records == 11
+    for count in (5, 15):
+        more = [Response("more", "good", f"class {at % 5}", f"p{at}", "submitted", AT) for at in range(count)]
+        found = agreement.measure(Responses([*responses, *more])).of("good")
+        assert round(found.kappa.value, 3) == 0.210 and found.kappa.n == 10 and found.records == 11
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +243,9 @@ def test_records_of_one_group_are_resampled_together():
     apart = agreement.measure(people).of("good")
     assert alike.same.value == apart.same.value == 0.75
     assert alike.same.low == alike.same.high and apart.same.low < 0.7 < 0.8 < apart.same.high
+    assert alike.groups == 10 and alike.reading == "not shown to be reliable" and apart.groups == 80
+    few = agreement.measure(people, groups={f"r{at}": f"document {at // 16}" for at in range(80)}).of("good")
+    assert few.reading == "5 groups are too few to tell"
     assert alike.alpha.low == pytest.approx(alike.alpha.high) and apart.alpha.low < 0.4
 
 
@@ -245,7 +258,7 @@ def test_what_does_not_count_is_left_out_and_counted():
         "answered records without the judge's": 2,
     }  # fmt: skip
     assert found.of("good").records == 2
-    assert "1 drafts" in repr(found) and "Left out" in found._repr_html_()
+    assert "Left out: drafts: 1; discarded answers: 1;" in repr(found) and "Left out" in found._repr_html_()
 
 
 def test_texts_are_not_compared_and_a_choice_of_several_is_the_same_in_any_order():

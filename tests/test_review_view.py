@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -484,8 +485,9 @@ def test_in_jupyterlab_records_are_answered_by_keys_and_clicks(tmp_path):
         box.get_by_text("1 of 4").click()
         says = lambda text: box.get_by_role("status").get_by_text(text).wait_for(timeout=10_000)
         pressed = lambda name: box.get_by_role("button", name=name, exact=True, pressed=True)
-        page.keyboard.press("Enter")
+        page.keyboard.press("Shift+Enter")
         says("good, useful: not answered yet")
+        assert notebook.outputs(0)[0]["execution_count"] == 1 and notebook.outputs(1) == []
         # As fast as a person never types: good, useful, two topics, three places.
         for key in ("1", "4", "1", "3", "ArrowDown", "2", "1", "3", "ArrowDown"):
             page.keyboard.press(key)
@@ -542,7 +544,11 @@ def test_in_jupyterlab_records_are_answered_by_keys_and_clicks(tmp_path):
 
         # What is being typed is saved, and goes on being typed.
         box.get_by_label("Why?").last.fill("half a")
-        says("saved")
+        deadline, table = time.monotonic() + 10, jupyter.folder / "answers.parquet"
+        while "half a" not in [each.value for each in Responses.load(table)]:
+            assert time.monotonic() < deadline
+            page.wait_for_timeout(50)
+        page.wait_for_timeout(500)  # for what the kernel sends back
         page.keyboard.type(" sentence")
         assert box.get_by_label("Why?").last.input_value() == "half a sentence"
 

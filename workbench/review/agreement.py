@@ -17,6 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import NormalDist, fmean, median
 from typing import Any
 
@@ -56,7 +57,7 @@ class _Question:
     def people(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(person for given in self.answers.values() for person in given))
 
-    @property
+    @cached_property
     def span(self) -> float:
         """How far the lowest rating is from the highest."""
         values = [value for given in self.answers.values() for value in given.values()]
@@ -105,16 +106,17 @@ def _central(question: _Question, values: Sequence[Any]) -> Any:
 class Agreed:
     """How far people agree on one question, over all records or those of one `cluster`.
 
-    `records` have answers of two `people` or more. `same` is how often two of them give the same answer, `alpha`
+    `records`, of so many `groups`, have answers of two `people` or more. `same` is how often two of them give the same answer, `alpha`
     Krippendorff's (ordinal for ratings), `kappa` Cohen's of two people, else Fleiss' over the records that most answered.
     `person` is how often a person answers as the majority of the others, `judge` how often the judge answers as the
-    majority, `difference` how much more often than a person on the same records. `judge_kappa` is Cohen's with the majority,
+    majority, or the median of ratings, `difference` how much more often than a person on the same records. `judge_kappa` is Cohen's with the majority,
     `judge_alpha` Krippendorff's with the majority, or with the median of ratings. None where it is not defined: too few
     records, answers that are all the same, no judge."""
 
     question: str
     cluster: str
     records: int
+    groups: int
     people: tuple[str, ...]
     same: Interval | None = None
     alpha: Interval | None = None
@@ -130,8 +132,8 @@ class Agreed:
         """What Krippendorff reads from alpha, at the low end of its interval."""
         if self.alpha is None:
             return "not known"
-        if self.records < FEW:
-            return f"{self.records} records are too few to tell"
+        if self.groups < FEW:
+            return f"{self.groups} {'records' if self.groups == self.records else 'groups'} are too few to tell"
         low = self.alpha.low
         return "reliable" if low >= RELIABLE else "tentative" if low >= TENTATIVE else "not shown to be reliable"
 
@@ -200,8 +202,8 @@ class Agreements(Sequence[Agreed]):
 
     @property
     def _note(self) -> str:
-        counted = [f"{count:,} {what}" for what, count in self.left_out.items() if count]
-        return f"Left out: {', '.join(counted)}." if counted else ""
+        counted = [f"{what}: {count:,}" for what, count in self.left_out.items() if count]
+        return f"Left out: {'; '.join(counted)}." if counted else ""
 
     def __repr__(self) -> str:
         return "\n\n".join(filter(None, [self.sentence, text_table(*self._table(), width=60), self._note]))
@@ -311,6 +313,7 @@ def _agreed(question: _Question, cluster: str, cases: Sequence[tuple[str, dict[s
         question=question.name,
         cluster=cluster,
         records=len(several),
+        groups=len(set(groups)),
         people=people,
         same=_mean(same, groups),
         alpha=_alpha(values, groups, question.is_rating, seed),

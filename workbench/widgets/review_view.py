@@ -61,7 +61,7 @@ const make = (tag, given = {}, ...children) => {
 };
 export default { render({ model, el }) {
   const box = make("div", { className: "sdw-review", tabIndex: 0 });
-  box.setAttribute("data-lm-suppress-shortcuts", "true");  // JupyterLab would cut cells and run them
+  box.setAttribute("data-lm-suppress-shortcuts", "true");  // JupyterLab's own keys are not meant
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", "Review");
   let active = 0, record = null, waiting = false, pressed = false, late = false, typing = null;
