@@ -18,7 +18,7 @@ LAYERS = {
 }  # fmt: skip
 HEAVY = {
     "torch", "transformers", "trl", "ray", "dspy", "litellm", "argilla", "umap", "hdbscan", "plotly", "ipywidgets", "pandas", "sklearn",
-    "sentence_transformers", "markitdown", "duckdb", "bm25s", "krippendorff", "tqdm", "uvloop", "semantic_text_splitter", "markdown_it", "py3langid",
+    "sentence_transformers", "markitdown", "duckdb", "bm25s", "krippendorff", "crowdkit", "tqdm", "uvloop", "semantic_text_splitter", "markdown_it", "py3langid",
 }  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "workbench").rglob("*.py") if path != ROOT / "workbench" / "__init__.py")
 
