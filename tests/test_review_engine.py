@@ -17,9 +17,9 @@ from tests.conftest import ROOT
 
 sys.path.append(str(ROOT / "workbench" / "review" / "_server"))  # as in the server's own environment
 
-from embedded_search.query import Group, Not, Term, parse  # noqa: E402
-from embedded_search.text_index import TextIndex  # noqa: E402
-from embedded_search.vectors import VectorIndex  # noqa: E402
+from embedded_search.query import Group, Not, Term, parse
+from embedded_search.text_index import TextIndex
+from embedded_search.vectors import VectorIndex
 
 A, B, C = Term("a"), Term("b"), Term("c")
 
@@ -359,7 +359,7 @@ def test_orders_are_those_of_plain_python_with_what_is_missing_last(data, rows, 
     assert [key(by_id[name]) for name in found] == pytest.approx(expected) and sorted(found) == sorted(by_id)
     # Equals stay as old first, and pages are cuts of the whole.
     pages = [data.search(sort=[by(of, order)], limit=50, offset=at) for at in range(0, 150, 50)]
-    assert sum(pages, []) == found
+    assert [name for page in pages for name in page] == found
 
 
 def test_each_annotator_has_an_order_of_their_own_that_stays(data, rows):
@@ -367,7 +367,7 @@ def test_each_annotator_has_an_order_of_their_own_that_stays(data, rows):
     assert anna == again and anna != ben and sorted(anna) == sorted(ben) == [row["id"] for row in rows]
     assert data.search() == [row["id"] for row in rows]  # without a user, the oldest first
     pages = [data.search(user=data.anna, limit=50, offset=at) for at in range(0, 150, 50)]
-    assert sum(pages, []) == anna
+    assert [name for page in pages for name in page] == anna
 
 
 def test_progress_counts_the_answers_of_one_user_alone(data, rows):
@@ -463,7 +463,7 @@ def test_fuzzed_queries_and_filters_never_break_it(argilla):
         ]
     )
     draw = random.Random(0)
-    signs = list('ab*"\\~()+-|\0\u200b\u0301東é🦉 ') + ["NEAR(", "text:", "f0 :", "AND", "^", "{", "\r\n", "'"]
+    signs = [*'ab*"\\~()+-|\0\u200b\u0301東é🦉 ', "NEAR(", "text:", "f0 :", "AND", "^", "{", "\r\n", "'"]
     for _ in range(400):
         query = "".join(draw.choices(signs, k=draw.randrange(0, 25)))
         body = {"query": {"text": {"q": query, **({"field": "text"} if draw.random() < 0.3 else {})}}}

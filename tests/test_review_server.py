@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,11 +17,12 @@ import urllib.request
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from tests import lab
-from tests.argilla import Data, terms, scope
+from tests.argilla import Data, scope, terms
 from tests.conftest import ROOT
 from workbench.errors import ReviewError
 from workbench.review import _environment, server
@@ -376,9 +376,9 @@ def test_users_are_made_once_and_log_in_with_their_passwords(argilla):
     assert server.start(argilla.folder).login_link(name) == argilla.login_link(name)
     with pytest.raises(ReviewError, match="there already as annotator, and admin was asked for"):
         argilla.add_user(name, role="admin")
-    with pytest.raises(ReviewError, match="'boss' is no role. Roles are annotator, admin, owner"):
+    with pytest.raises(ReviewError, match=r"'boss' is no role\. Roles are annotator, admin, owner"):
         argilla.add_user(name, role="boss")
-    with pytest.raises(ReviewError, match="422.*at least 8 characters"):
+    with pytest.raises(ReviewError, match=r"422.*at least 8 characters"):
         argilla.add_user(f"{name}-2", "short")
 
 
@@ -447,7 +447,7 @@ def test_ten_annotators_and_a_push_at_once_are_all_served(argilla):
 class Listener(BaseHTTPRequestHandler):
     """Takes webhooks, the first of which it answers with 500, and serves one page."""
 
-    events: list[str] = []
+    events: ClassVar[list[str]] = []
     page = ""
 
     def do_GET(self):

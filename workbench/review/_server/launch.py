@@ -84,10 +84,9 @@ def serve(folder: Path, server_socket: socket.socket) -> None:
         jobs.install()
         import alembic
         import argilla_server
+        import changes
         import uvicorn
         from embedded_search import engine  # registers itself
-
-        import changes
     except ImportError as error:
         print(f"broken: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

@@ -237,13 +237,13 @@ class EmbeddedSearchEngine(SearchEngine):
                 allowed = fitting if allowed is None else allowed & fitting
             index = await self._index(db, dataset, vector_settings.id, VectorIndex, vector_settings.id, _VECTORS)
         found = [
-            _item(other, score)
+            (other, score)
             for other, score in await asyncio.to_thread(index.scores, vector)
             if (allowed is None or other in allowed)
             and (record is None or other != record.id.hex)
             and (threshold is None or score >= threshold)
-        ]
-        return SearchResponses(items=found[:max_results], total=len(found[:max_results]))
+        ][:max_results]
+        return SearchResponses(items=[_item(other, score) for other, score in found], total=len(found))
 
     async def _ids(self, db: AsyncSession, where: list[ColumnElement]) -> list[str]:
         """The ids as SQLite holds them, oldest first: to make UUIDs of 100,000 takes longer than the query."""

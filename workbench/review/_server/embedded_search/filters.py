@@ -77,9 +77,9 @@ class Values:
     value: ColumnElement
     kind: ColumnElement | None = None
 
-    def any(self, test: ColumnElement = true()) -> ColumnElement:
-        """Return that some value of the record passes the test."""
-        return exists(select(literal(1)).select_from(joined(*self.tables)).where(self.where, test).correlate(Record))
+    def any(self, *test: ColumnElement) -> ColumnElement:
+        """Return that some value of the record passes the test, or that there is one."""
+        return exists(select(literal(1)).select_from(joined(*self.tables)).where(self.where, *test).correlate(Record))
 
     def one(self, pick: ColumnElement) -> ColumnElement:
         """Return what `pick` makes of the record's values."""

@@ -18,26 +18,25 @@ class VectorIndex:
     def update(self, gone: Iterable[str], changed: Iterable[tuple[str, Any, str]]) -> None:
         """Forget some records by id, and take in others as (id, stamp, vector in JSON)."""
         ids, matrix = self._held
-        stamps = dict(self.stamps)
-        for record in gone:
-            del stamps[record]
         new = {record: (stamp, json.loads(vector)) for record, stamp, vector in changed}
-        kept = [at for at, record in enumerate(ids) if record in stamps and record not in new]
-        parts = [matrix[kept]] if kept else []
-        if new:
-            parts.append(unit([vector for _, vector in new.values()]))
-        stamps.update({record: stamp for record, (stamp, _) in new.items()})
-        self._held = ([ids[at] for at in kept] + list(new), np.vstack(parts) if parts else np.zeros((0, 0), np.float32))
-        self.stamps = stamps
+        left_out = new.keys() | gone
+        kept = [at for at, record in enumerate(ids) if record not in left_out]
+        ids = [ids[at] for at in kept] + list(new)
+        parts = ([matrix[kept]] if kept else []) + ([unit([vector for _, vector in new.values()])] if new else [])
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        self._held = [ids[at] for at in order], np.vstack(parts)[order] if parts else np.zeros((0, 0), np.float32)
+        for record in left_out:
+            self.stamps.pop(record, None)
+        self.stamps.update({record: stamp for record, (stamp, _) in new.items()})
 
     def scores(self, vector: Sequence[float]) -> list[tuple[str, float]]:
-        """Return (record id, score) of all, best first: 1 for the same direction, 0.5 for a right angle or a vector of
+        """Return (record id, score) of all, best first and equals by id: 1 for the same direction, 0.5 for a right angle or a vector of
         zeros, 0 for the opposite, as Elasticsearch scores the cosine."""
         ids, matrix = self._held
         if not ids:
             return []
         scores = (1.0 + matrix @ unit([vector])[0]) / 2.0
-        return [(ids[at], float(scores[at])) for at in np.lexsort((ids, -scores))]
+        return [(ids[at], float(scores[at])) for at in np.argsort(-scores, kind="stable")]
 
 
 def unit(vectors: Sequence[Sequence[float]]) -> np.ndarray:
