@@ -219,7 +219,7 @@ def test_a_population_has_as_many_as_asked_for_nobody_twice_and_says_what_each_r
     assert len(texts) == 150 == len(set(texts)) == found.rounds[-1].total and found.why_fewer == ""
     accepted = [each.accepted for each in found.rounds]
     assert (
-        accepted[:2] == [20, 40]
+        accepted[:2] == [21, 42]  # the 21st came with the others, and is wanted
         and sum(accepted) == 150
         and [each.parents for each in found.rounds] == [0, *accepted[:-1]]
     )
@@ -231,7 +231,7 @@ def test_a_population_has_as_many_as_asked_for_nobody_twice_and_says_what_each_r
         for one in run.records:
             assert number == 0 or [by_id[parent] for parent in one.provenance.parents] == [number - 1]
     assert "read from" in repr(found.explain(found.records[-1])) or "Document" in repr(found.explain(found.records[-1]))
-    assert repr(found).startswith("150 of 150 personas in 4 rounds") and "40 people" in repr(found)
+    assert repr(found).startswith("150 of 150 personas in 4 rounds") and "42 people" in repr(found)
 
 
 def test_the_curve_counts_who_was_new_among_those_made(tmp_path):
@@ -370,6 +370,13 @@ def test_each_person_is_embedded_once_by_a_model_that_costs_something(tmp_path, 
     found = personas.grow(PAGES, out=tmp_path, client=by_hash(), settings=settings)
     again = personas.grow(PAGES, out=tmp_path, client=Scripted([]), settings=settings)
     assert len(seen) == len(set(seen)) >= 40 and again.records == found.records
+
+
+def test_nobody_new_is_left_out_while_somebody_is_wanted(tmp_path):
+    settings = Settings(rows=30, rounds=1, max_similar=1.0)
+    found = personas.grow(PAGES, out=tmp_path, client=endless(), settings=settings)
+    assert len(found.records) == 30 and found.rounds[0].accepted == found.rounds[0].new > 10
+    assert found.runs[0].kept() == found.records[: found.rounds[0].new]
 
 
 def test_marks_of_people_who_are_not_there_under_other_settings_are_not_counted(tmp_path):

@@ -36,8 +36,8 @@ MOST_A_TEXT = 20  # people asked of one text: past that, it has nobody new to te
 
 @dataclass(frozen=True)
 class Settings:
-    """What to grow: `rows` accepted personas, of which `first` from texts (by default a quarter, and at least 10; all of
-    them without rounds), then `rounds` from people, `each` around everybody, in one of `ties` each.
+    """What to grow: `rows` accepted personas, of which `first` or a few more from texts (by default a quarter, and at least 10;
+    all of them without rounds), then `rounds` from people, `each` around everybody, in one of `ties` each.
 
     `grain` is what a text is: "passages", "documents" (whole), or "both". Two people are one where the Jaccard similarity
     of their words is at least `max_shared` (single words, as Persona Hub has it), or the cosine of their embeddings by
@@ -184,9 +184,10 @@ def grow(
     parents, growth = given, None
     for number in range(bool(given), settings.rounds + 1):
         plan = _plan(number, texts, parents, settings)
-        wanted = settings.rows - len(accepted) if number else _first(settings)
+        left = settings.rows - len(accepted)
+        wanted = left if number else _first(settings)
         growth = stages.grow(
-            persona.make, plan, rows=wanted, client=ledger, out=out / f"round-{number}", gates=gates, budget=budget,
+            persona.make, plan, rows=wanted, most=left, client=ledger, out=out / f"round-{number}", gates=gates, budget=budget,
             check=check([*given, *accepted], settings, cache=cache), options=runner.Options(concurrency=settings.concurrency),
         )  # fmt: skip
         fresh: list[Persona] = growth.accepted  # type: ignore[assignment]

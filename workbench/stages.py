@@ -124,6 +124,7 @@ def grow(
     plan: Plan,
     *,
     rows: int,
+    most: int = 0,
     client: Client,
     out: str | os.PathLike[str],
     check: Check,
@@ -134,7 +135,7 @@ def grow(
     """Return `rows` accepted records, or fewer and why: the plan's end, a gate, a budget, a stopped run.
 
     A record is accepted when it fails none of the verdicts that `check` gives over all records so far; those beyond the
-    rows asked are marked, not dropped. Running again goes on from what is in `out`; `gates=None` asks no questions."""
+    rows asked, or beyond `most` where that is more, are marked, not dropped. Running again goes on from what is in `out`; `gates=None` asks no questions."""
     if rows < 1:
         raise InputError(f"rows must be 1 or more, got {rows}.")
     stages: list[Stage] = []
@@ -174,12 +175,13 @@ def grow(
             break
     if run is None:
         raise InputError("the plan has no task. Give documents with longer text.")
+    most = max(rows, most)
     beyond = [
-        Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{rows:,} rows were asked for")
-        for record in accepted[rows:]
+        Verdict(record.id, "rows", False, reason=BEYOND, detail=f"{most:,} rows were asked for")
+        for record in accepted[most:]
     ]
     run.mark(verdicts, beyond, job="grow")
-    return Growth(run, accepted[:rows], tuple(stages), rows, why, is_plan_over)
+    return Growth(run, accepted[:most], tuple(stages), rows, why, is_plan_over)
 
 
 def _why_not(stage: Stage, before: list[Stage], gates: Gates) -> str:
