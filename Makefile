@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 DOCS   := data/documents
 
-.PHONY: help setup demo test lab notebooks bench lint lock clean
+.PHONY: help setup demo test lab notebooks bench conformance lint lock clean
 
 help:  ## what each command does
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -40,7 +40,11 @@ bench: setup  ## one table of speed and memory, against other tools (makes venvs
 	$(PY) -m tests.bench.dedup
 	$(PY) -m tests.bench.clusters
 	$(PY) -m tests.bench.map
+	$(PY) -m tests.bench.argilla
 	$(PY) -m tests.bench
+
+conformance: setup  ## Argilla's own tests against our search and our server (downloads them once)
+	sh tests/conformance/argilla.sh
 
 lint: setup  ## ruff over code and notebooks
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -384,7 +384,7 @@ class ReviewView:
         statuses = [self.status(record) for record in self.records]
         counts = ", ".join(f"{statuses.count(each):,} {each}" for each in ("submitted", "discarded", "draft"))
         kind = type(self.records[0]).__name__
-        return f"Review of {len(self.records):,} {kind} by {self.annotator}: {counts}, {statuses.count(''):,} to do; saved in {self.out}"
+        return f"Review of {len(self.records):,} {kind} by {self.annotator}: {counts}, {statuses.count(''):,} to do; saved in {self.out.name}"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         # The text is what is seen where no widget can be drawn, as on GitHub.
