@@ -17,8 +17,10 @@ SMALL = {
     "01_provenance": {"rows": 20, "personas": 2},
     "02_prompts": {"count": 60},
     "05_rag_questions": {"tasks": 120},
+    "04_personas": {"people": 60},
     "06_preferences": {"prompts": 60},
     "11_durable_runs": {"tasks": 24, "moments": (12,), "concurrencies": (4,)},
+    "16_review": {"pairs": 20},
 }
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -49,7 +51,8 @@ def texts(path):
 
 
 def test_there_are_notebooks():
-    names = {"00_start_here", "01_provenance", "02_prompts", "05_rag_questions", "06_preferences", "11_durable_runs"}
+    names = {"00_start_here", "01_provenance", "02_prompts", "04_personas", "05_rag_questions", "06_preferences"}
+    names |= {"11_durable_runs", "12_duplicates", "15_map", "16_review"}
     assert names <= {path.stem for path in NOTEBOOKS}
 
 
@@ -136,14 +139,14 @@ def test_it_is_small_and_its_cells_are_short_and_define_nothing(path):
 
 
 @every
-def test_one_cell_is_tagged_parameters_and_names_size_client_and_seed(path):
+def test_one_cell_is_tagged_parameters_and_names_size_client_or_model_and_seed(path):
     (cell,) = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
     names = [
         node.id
         for node in ast.walk(ast.parse(cell.source))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     ]
-    assert "seed" in names and {"client", "clients"} & set(names) and len(names) >= 3
+    assert "seed" in names and {"client", "clients", "model"} & set(names) and len(names) >= 3
 
 
 @every
