@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.argilla import Data, between, by, scope, terms
 from tests.conftest import ROOT
+from workbench.errors import ReviewError
 
 sys.path.append(str(ROOT / "workbench" / "review" / "_server"))  # as in the server's own environment
 
@@ -360,6 +361,25 @@ def test_orders_are_those_of_plain_python_with_what_is_missing_last(data, rows, 
     # Equals stay as old first, and pages are cuts of the whole.
     pages = [data.search(sort=[by(of, order)], limit=50, offset=at) for at in range(0, 150, 50)]
     assert [name for page in pages for name in page] == found
+
+
+def test_records_are_found_by_when_they_came_by_id_and_by_status(data, rows):
+    items = data.found()["items"]
+    first, last = (items[at]["record"] for at in (0, -1))
+    ids = [row["id"] for row in rows]
+    times = scope("record", "inserted_at")
+    assert data.search(filters=[between(times, first["inserted_at"], last["inserted_at"])]) == ids
+    assert data.search(filters=[terms(times, first["inserted_at"])])[0] == ids[0]
+    assert (
+        data.search(filters=[between(times, high="2001-02")]) == []
+        and data.search(filters=[between(times, low="2001")]) == ids
+    )
+    assert data.search(filters=[between(times, low=f"{first['inserted_at']}+00:00")]) == ids  # in UTC, said or not
+    assert data.search(filters=[between(times, low=f"{first['inserted_at']}-05:00")]) == []
+    assert data.search(filters=[terms(scope("record", "id"), last["id"], "no-id")]) == [ids[-1]]
+    assert data.search(filters=[terms(scope("record", "id"), "no-id")]) == []
+    with pytest.raises(ReviewError, match=r"422.*'soon' is no time"):
+        data.search(filters=[between(times, low="soon")])
 
 
 def test_each_annotator_has_an_order_of_their_own_that_stays(data, rows):

@@ -298,7 +298,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_push_loses_nothing_and_doubl
             }
             for at in range(100)
         ]
-        for part in range(20)
+        for part in range(12)
     ]  # fmt: skip
     taken = []
 
@@ -332,7 +332,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_push_loses_nothing_and_doubl
                 table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
                 for table in ("records", "suggestions", "vectors")
             }
-            assert counts == dict.fromkeys(counts, 2000) and db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert counts == dict.fromkeys(counts, 1200) and db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert len(list((tmp_path / "tmp").iterdir())) == 1  # the page of this server; that of the killed one is gone
     finally:
         running.stop()
@@ -382,6 +382,13 @@ def test_users_are_made_once_and_log_in_with_their_passwords(argilla):
         argilla.add_user(f"{name}-2", "short")
 
 
+def test_a_link_that_the_page_could_not_read_is_refused_in_words(argilla):
+    for name in ("Łukasz", "a:b"):
+        argilla.add_user(name)
+        with pytest.raises(ReviewError, match=r"no link can log .* in: .*/sign-in"):
+            argilla.login_link(name)
+
+
 def test_a_server_elsewhere_is_used_by_address_and_key(argilla):
     elsewhere = server.connect(argilla.url + "/", argilla.api_key)
     assert elsewhere.get("me") == argilla.get("me") and repr(elsewhere) == f"Argilla at {argilla.url}, as owner"
@@ -414,7 +421,7 @@ def test_it_listens_on_loopback_alone_and_asks_nobody(argilla):
 
 def test_ten_annotators_and_a_push_at_once_are_all_served(argilla):
     data = Data(argilla, f"many {secrets.token_hex(3)}", submitted=10)
-    records = data.push([{"external_id": f"{at}", "fields": {"text": f"wren number {at}"}} for at in range(15)])
+    records = data.push([{"external_id": f"{at}", "fields": {"text": f"wren number {at}"}} for at in range(10)])
     users = [data.member(f"annotator-{at}") for at in range(10)]
 
     def annotate(user):
@@ -438,10 +445,10 @@ def test_ten_annotators_and_a_push_at_once_are_all_served(argilla):
             task.result(60)
     status = lambda value: terms(scope("record", "status"), value)
     assert (
-        len(data.search(filters=[status("completed")])) == 15 and len(data.search(filters=[status("pending")])) == 500
+        len(data.search(filters=[status("completed")])) == 10 and len(data.search(filters=[status("pending")])) == 500
     )
     for user in users:
-        assert user.get(f"me/datasets/{data.id}/metrics")["responses"]["submitted"] == 15
+        assert user.get(f"me/datasets/{data.id}/metrics")["responses"]["submitted"] == 10
 
 
 class Listener(BaseHTTPRequestHandler):
@@ -523,7 +530,13 @@ def test_the_link_logs_in_and_the_page_searches_answers_and_asks_nobody_elsewher
         frame.get_by_text("Birds of the garden").first.wait_for(timeout=30_000)
         page.screenshot(path=tmp_path / "1-frame.png")
 
-        page.goto(f"{argilla.login_link('anna')}")
+        data.member("Zoë")
+        page.context.clear_cookies()
+        page.goto(argilla.login_link("Zoë"))
+        page.get_by_text("Birds of the garden").first.wait_for(timeout=30_000)
+        page.evaluate("localStorage.clear()")
+        page.context.clear_cookies()
+        page.goto(argilla.login_link("anna"))
         page.get_by_text("Birds of the garden").first.wait_for(timeout=30_000)
         page.goto(f"{argilla.url}/dataset/{data.id}/annotation-mode")
         page.get_by_text("a wren on branch").or_(page.get_by_text("one owl")).first.wait_for(timeout=30_000)

@@ -106,7 +106,13 @@ class Server:
                 f"the password of {name!r} is not known here. Make the user, or set a password: server.add_user({name!r}, password=...). "
                 f"The page to type it into is {self.url}/sign-in."
             )
-        token = base64.b64encode(f"{name}:{self.passwords[name]}".encode()).decode()
+        # The page reads one byte as one letter, and takes what stands between the first two colons for the password.
+        both = f"{name}:{self.passwords[name]}"
+        if both.count(":") > 1 or any(ord(letter) > 255 for letter in both):
+            raise ReviewError(
+                f"no link can log {name!r} in: the page reads no colon in it and no letter beyond ÿ. Log in at {self.url}/sign-in."
+            )
+        token = base64.b64encode(both.encode("latin-1")).decode()
         return f"{self.url}/sign-in?auth={urllib.parse.quote(token)}"
 
     def stop(self) -> None:
@@ -120,11 +126,15 @@ class Server:
         return f"Argilla at {self.url}, as {self.owner}{where}"
 
     def _repr_html_(self) -> str:
-        link = self.login_link() if self.owner in self.passwords else self.url
-        address = _html.escaped(link, 2_000)
+        is_known = self.owner in self.passwords
+        address = _html.escaped(self.login_link() if is_known else self.url, 2_000)
         note = (
-            f"<div><a href='{address}' target='_blank' rel='noreferrer'>Open in a tab</a>, logged in as {_html.escaped(self.owner)}. "
-            "Annotators have links of their own: <code>server.login_link(&quot;anna&quot;)</code></div>"
+            f"<div><a href='{address}' target='_blank' rel='noreferrer'>Open in a tab</a>"
+            + (
+                f", logged in as {_html.escaped(self.owner)}: clear this output before you share the notebook"
+                * is_known
+            )
+            + ". Annotators have links of their own: <code>server.login_link(&quot;anna&quot;)</code></div>"
         )
         frame = f"<iframe src='{address}' width='100%' height='720' style='border:1px solid var(--jp-border-color1,#bbb)'></iframe>"
         return _html.card("Argilla", self.url, note) + frame
@@ -187,9 +197,7 @@ def start(
         raise ReviewError(
             f"the server of {folder} runs on port {running['port']}, not {port}. Stop it first: review.stop({str(folder)!r})."
         )
-    if credentials.get("port") != running["port"]:
-        credentials = {**_credentials(folder), "port": running["port"]}
-        _write(folder / "credentials.json", credentials)
+    credentials = _credentials(folder, port=running["port"])
     rest = Rest(f"http://127.0.0.1:{running['port']}", credentials["api_key"])
     return Server(
         rest, credentials["owner"], folder, {credentials["owner"]: credentials["password"], **credentials["users"]}
@@ -207,7 +215,10 @@ def connect(url: str, api_key: str, *, headers: Mapping[str, str] | None = None)
 def stop(folder: str | os.PathLike[str] = "data/argilla", *, timeout_seconds: float = 15.0) -> Status:
     """Stop the folder's server, if one runs, and return the status after. Its temporary files go, its data stay."""
     folder = Path(folder).absolute()
-    running = _running(folder)
+    running, deadline = _running(folder), time.monotonic() + timeout_seconds
+    while running is None and _is_held(folder) and time.monotonic() < deadline:  # it is just being started
+        time.sleep(_STEP)
+        running = _running(folder)
     if running is not None:
         for how, seconds in ((signal.SIGTERM, timeout_seconds), (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError):
@@ -382,27 +393,31 @@ def _running(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _credentials(folder: Path) -> dict[str, Any]:
-    """The owner's name, password and key, the passwords of users, and the key that sessions are signed with; made where
-    there are none."""
+def _credentials(folder: Path, **changed: Any) -> dict[str, Any]:
+    """The owner's name, password and key, the passwords of users, the key that sessions are signed with, and the last port;
+    made where there are none, and kept with what is changed."""
     path = folder / "credentials.json"
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        found = json.loads(path.read_bytes())
-        if {"owner", "password", "api_key", "auth_secret_key", "users"} <= set(found):
-            return found
-    except (FileNotFoundError, ValueError):
-        pass
-    made = {
-        "owner": OWNER, "password": secrets.token_urlsafe(12), "api_key": secrets.token_urlsafe(48),
-        "auth_secret_key": secrets.token_hex(32), "users": {},
-    }  # fmt: skip
-    _write(path, made)
-    return made
+        fcntl.flock(handle, fcntl.LOCK_EX)  # two kernels at once would each write what the other does not know
+        try:
+            found = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            found = {}
+        made = {
+            "owner": OWNER, "password": secrets.token_urlsafe(12), "api_key": secrets.token_urlsafe(48),
+            "auth_secret_key": secrets.token_hex(32), "users": {}, "port": 0,
+        }  # fmt: skip
+        wanted = {**made, **found, **changed}
+        if wanted != found:
+            _write(path, wanted)
+        return wanted
+    finally:
+        os.close(handle)
 
 
 def _keep_password(folder: Path, name: str, password: str) -> None:
-    found = _credentials(folder)
-    _write(folder / "credentials.json", {**found, "users": {**found["users"], name: password}})
+    _credentials(folder, users={**_credentials(folder)["users"], name: password})
 
 
 def _write(path: Path, value: Any) -> None:
@@ -420,10 +435,10 @@ def _last_free_port(credentials: dict[str, Any]) -> int:
     with socket.socket() as asked:
         asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            asked.bind(("127.0.0.1", credentials.get("port", 0)))
+            asked.bind(("127.0.0.1", credentials["port"]))
         except OSError:
             return 0
-    return credentials.get("port", 0)
+    return credentials["port"]
 
 
 def _refuse_another_database(folder: Path) -> None:
