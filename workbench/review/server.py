@@ -126,15 +126,13 @@ class Server:
         return f"Argilla at {self.url}, as {self.owner}{where}"
 
     def _repr_html_(self) -> str:
-        is_known = self.owner in self.passwords
-        address = _html.escaped(self.login_link() if is_known else self.url, 2_000)
+        address, who = _html.escaped(self.url), ""
+        if self.owner in self.passwords:
+            address = _html.escaped(self.login_link(), 2_000)
+            who = f", logged in as {_html.escaped(self.owner)}: clear this output before you share the notebook"
         note = (
-            f"<div><a href='{address}' target='_blank' rel='noreferrer'>Open in a tab</a>"
-            + (
-                f", logged in as {_html.escaped(self.owner)}: clear this output before you share the notebook"
-                * is_known
-            )
-            + ". Annotators have links of their own: <code>server.login_link(&quot;anna&quot;)</code></div>"
+            f"<div><a href='{address}' target='_blank' rel='noreferrer'>Open in a tab</a>{who}. "
+            "Annotators have links of their own: <code>server.login_link(&quot;anna&quot;)</code></div>"
         )
         frame = f"<iframe src='{address}' width='100%' height='720' style='border:1px solid var(--jp-border-color1,#bbb)'></iframe>"
         return _html.card("Argilla", self.url, note) + frame
@@ -278,7 +276,7 @@ def _launch(interpreter: Path, folder: Path, port: int) -> subprocess.Popen:
 
 def _variables(folder: Path) -> dict[str, str]:
     """The environment of the server: this one's without what would lead it elsewhere."""
-    # The last two would double the time of each start, and show it other packages than its own.
+    # Those of Python would show it other packages than its own, or keep it from writing bytecode and double the time of a start.
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("ARGILLA_", "PYTHON"))}
     return {
         **ours,
@@ -289,9 +287,8 @@ def _variables(folder: Path) -> dict[str, str]:
         "ARGILLA_DATABASE_URL": "sqlite+aiosqlite:///argilla.db?check_same_thread=False",
         "ARGILLA_DATABASE_SQLITE_TIMEOUT": "30",
         "ARGILLA_SEARCH_ENGINE": "embedded",
-        "ARGILLA_AUTH_SECRET_KEY": _credentials(folder)[
-            "auth_secret_key"
-        ],  # a new one at each start logs every browser out
+        # A new one at each start would log every browser out.
+        "ARGILLA_AUTH_SECRET_KEY": _credentials(folder)["auth_secret_key"],
         "ARGILLA_CORS_ORIGINS": "[]",  # the page is its own; no other needs to read what is here
         "ARGILLA_DOCS_ENABLED": "false",  # that page loads its code from elsewhere
         "HF_HUB_DISABLE_TELEMETRY": "1",
