@@ -42,7 +42,7 @@ from workbench.records import (
     Verdict,
     Vote,
 )
-from workbench.review import _dataset, _wire, annotate, questions, sampling
+from workbench.review import _dataset, _wire, annotate, questions, replay, sampling
 from workbench.review._rest import Rest
 from workbench.review.annotate import Suggestion
 from workbench.review.questions import Question
@@ -995,6 +995,44 @@ def test_every_kind_of_record_and_hostile_texts_go_there_and_back(argilla, name,
         found = review.pull(argilla, dataset)
         assert {(item.record_id, item.value) for item in found} >= {(one.id, required[0].options[0]) for one in some}
     assert records[ONE_OF_EACH[-1].id]["fields"] == {"text": "text", "title": "t"}
+
+
+def test_what_was_pulled_is_put_back_as_its_people_and_again_changes_nothing(argilla, name):
+    asked = [
+        Question("good", "?", "label", ("yes", "no")), Question("why", "?", "text", is_required=False),
+        Question("order", "?", "ranking", ("a", "b"), is_required=False),
+    ]  # fmt: skip
+    some = [Document(f"text {at}") for at in range(3)]
+    for to in (name, f"{name} again"):
+        review.push(some, argilla, name=to, questions=asked, annotators=["ana", "ben b", "Жанна"], overlap=1)
+    given = Responses([
+        said(some[0], "good", "yes"), said(some[0], "why", None, status="draft"), said(some[0], "order", ("b", "a")),
+        said(some[1], "good", None, status="discarded"), said(some[2], "why", "so", status="draft"),
+        said(some[0], "good", "no", "ben b"), said(some[2], "good", "no", "Жанна"),
+    ])  # fmt: skip
+    assert replay.answer(given, argilla, name) == 5
+    pulled = review.pull(argilla, name)
+    assert {item.key: (item.value, item.status) for item in given if item.value}.items() <= {
+        item.key: (item.value, item.status) for item in pulled
+    }.items()
+    assert replay.answer(given, argilla, name) == 5 and review.pull(argilla, name) == pulled  # with the same times
+    answer(argilla, "ana", there(argilla, name)[some[0].id], good="no")  # which leaves two questions open
+    pulled = review.pull(argilla, name)
+    replay.answer(pulled, argilla, f"{name} again")
+    content = lambda of: {item.key: (item.value, item.status) for item in of if item.value or item.status != "draft"}
+    assert content(review.pull(argilla, f"{name} again")) == content(pulled)
+    odd = Responses(
+        [
+            said(some[1], "good", "yes"),
+            said(some[2], "good", "yes", "ben b"),
+            said(some[2], "why", "x", "ben b", "draft"),
+        ]
+    )
+    with pytest.raises(
+        InputError, match=r"ben b's answers about .* are draft and submitted: one record has one status"
+    ):
+        replay.answer(odd, argilla, name)
+    assert review.pull(argilla, name) == pulled  # nothing was put there
 
 
 def test_every_kind_of_question_is_answered_and_read_back(argilla, name):

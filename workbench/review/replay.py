@@ -44,39 +44,47 @@ def from_votes(votes: Iterable[Vote], records: Iterable[Preference | ImagePair])
 
 
 def answer(responses: Responses, server: "Server", name: str) -> int:
-    """Put responses onto a dataset, each as the user who gave it, and return how many records were answered, once per person.
+    """Put responses onto a dataset, each as the user who gave it, and return how many records are answered, once per person.
 
-    Users must be there and see the dataset: `push` lets its annotators in. Drafts stay drafts, and what was discarded is.
-    Raises InputError for records that the dataset does not have, and ReviewError for users that are not there and answers that
-    the server refuses; what it had taken stays."""
+    Users must be there and see the dataset: `push` lets its annotators in. Drafts stay drafts, and what was discarded is. What
+    is there already as it was said is left alone, with its time. Raises InputError for records that the dataset does not
+    have, and for answers about one record of which some are submitted and others drafts or discarded, before any is put
+    there, and ReviewError for users that are not there and answers that the server refuses; what it had taken stays."""
     dataset = _dataset.found(server, name)
     asked = {each["name"]: _wire.asked_there(each) for each in dataset.items("questions")}
-    ids = {record["external_id"]: record["id"] for record in dataset.records()}
-    if unknown := sorted({each.record_id for each in responses} - ids.keys()):
+    there = {record["external_id"]: record for record in dataset.records()}
+    if unknown := sorted({each.record_id for each in responses} - there.keys()):
         raise InputError(
             f"{len(unknown):,} records were never pushed to {name!r}, such as {unknown[0]}. Push them first."
         )
     if odd := sorted({each.question for each in responses} - asked.keys()):
         raise InputError(f"{name!r} does not ask {odd[0]!r}; it asks {', '.join(asked)}.")
-    keys = {user["username"]: user.get("api_key") for user in server.get("users")["items"]}
-    if missing := [person for person in responses.annotators if not keys.get(person)]:
+    users = {user["username"]: user for user in server.get("users")["items"] if user.get("api_key")}
+    if missing := [person for person in responses.annotators if person not in users]:
         raise ReviewError(
             f"{missing[0]!r} is no user of {server.url} whose answers can be put there. Name them in push(annotators=...)."
         )
-    count = 0
-    by_person = sorted(responses, key=lambda each: (each.annotator, each.record_id))
-    for person, theirs in groupby(by_person, key=lambda each: each.annotator):
-        rest = Rest(server.url, keys[person], headers=_headers(server))
-        bodies = [
-            _body(ids[record_id], list(said), asked)
-            for record_id, said in groupby(theirs, key=lambda each: each.record_id)
-        ]
-        for start in range(0, len(bodies), _AT_ONCE):
-            given = rest.post("me/responses/bulk", {"items": bodies[start : start + _AT_ONCE]})
+    bodies: dict[str, list[dict[str, Any]]] = {}
+    for (person, record_id), said in groupby(sorted(responses, key=_whose), key=_whose):
+        bodies.setdefault(person, []).append(_body(there[record_id]["id"], list(said), asked))
+    before = {
+        (record["id"], given["user_id"]): (given["status"], given["values"] or None)
+        for record in there.values()
+        for given in record["responses"] or ()
+    }
+    for person, theirs in bodies.items():
+        rest = Rest(server.url, users[person]["api_key"], headers=_headers(server))
+        is_there = lambda body, user: before.get((body["record_id"], user)) == (body["status"], body["values"])
+        new = [body for body in theirs if not is_there(body, users[person]["id"])]
+        for start in range(0, len(new), _AT_ONCE):
+            given = rest.post("me/responses/bulk", {"items": new[start : start + _AT_ONCE]})
             if refused := [each["error"]["detail"] for each in given["items"] if each.get("error")]:
                 raise ReviewError(f"{len(refused):,} answers of {person} are refused, the first because: {refused[0]}")
-            count += len(given["items"])
-    return count
+    return sum(map(len, bodies.values()))
+
+
+def _whose(said: Response) -> tuple[str, str]:
+    return said.annotator, said.record_id
 
 
 def _headers(server: "Server") -> Any:
@@ -85,7 +93,8 @@ def _headers(server: "Server") -> Any:
 
 def _body(record_id: str, said: list[Response], asked: dict[str, _wire.Asked]) -> dict[str, Any]:
     """One person's answers about one record, as the server takes them."""
-    statuses = {each.status for each in said}
+    # A question that was left open has a draft of None, whatever was said to the others.
+    statuses = {each.status for each in said if each.value is not None or each.status == "discarded"} or {"draft"}
     if len(statuses) > 1:
         raise InputError(
             f"{said[0].annotator}'s answers about {said[0].record_id} are {' and '.join(sorted(statuses))}: one record has one status."
