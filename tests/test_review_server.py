@@ -220,8 +220,11 @@ def listening_of(pid):
 
 def test_a_server_outlives_who_started_it_is_found_again_and_keeps_all_when_it_is_stopped(argilla, tmp_path):
     folder = tmp_path / "with a blank, % and é?#"
+    folder.mkdir(mode=0o755)  # which others may look into
     url = started_elsewhere(folder)
     first = server.start(folder)
+    assert not {path.name for path in folder.glob("*.d*") if path.stat().st_mode & 0o077}  # API keys are in there
+    assert (folder / ".gitignore").read_text() == "*\n"
     pid = server.status(folder).pid
     assert first.url == url and os.getsid(pid) == pid  # the stop button of a terminal does not reach it
     assert re.search(rf"Argilla at {url} on .*, process {pid} since 20", str(server.status(folder)))
@@ -233,6 +236,7 @@ def test_a_server_outlives_who_started_it_is_found_again_and_keeps_all_when_it_i
     data.push([{"external_id": "a", "fields": {"text": "a wren"}}])
     assert server.stop(folder).is_running is False and str(server.status(folder)).endswith("its data are there")
     assert {path.name for path in folder.iterdir()} <= {
+        ".gitignore",
         "argilla.db",
         "argilla.db-shm",
         "argilla.db-wal",

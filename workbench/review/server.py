@@ -177,6 +177,8 @@ def start(
     _refuse_another_database(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not any(folder.iterdir()):
+            (folder / ".gitignore").write_text("*\n")  # wherever the folder is, no commit takes passwords along
         credentials = _credentials(folder)
         with _lock(folder):
             pass

@@ -26,6 +26,7 @@ _SECONDS_FOR_LOCK = 2.0  # whoever looks whether a server runs holds the lock fo
 
 
 def main(folder: Path, port: int) -> None:
+    os.umask(0o077)  # the database has everybody's API key, and the folder may be one that others can look into
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary files go, whatever is under way
     with only_server(folder), temporary_folder(), listening(port) as server_socket:
         said = folder / "server.json"
@@ -128,6 +129,7 @@ def database(path: Path, alembic: Any, indexes: tuple[str, ...]) -> None:
         with contextlib.closing(sqlite3.connect(path)) as db:
             found = [revision for (revision,) in db.execute("SELECT version_num FROM alembic_version")]
             if found == [revisions.get_current_head()]:
+                path.chmod(0o600)
                 for index in indexes:
                     db.execute(index)
                 return
