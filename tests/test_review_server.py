@@ -386,6 +386,19 @@ def test_users_are_made_once_and_log_in_with_their_passwords(argilla):
         argilla.add_user(f"{name}-2", "short")
 
 
+def test_users_that_two_kernels_make_are_known_to_both(argilla, tmp_path):
+    names = [f"user-{at}" for at in range(40)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: server._keep_password(tmp_path, name, "a password"), names))
+    assert server._credentials(tmp_path)["users"] == dict.fromkeys(names, "a password")
+
+    name, other = f"user-{secrets.token_hex(3)}", server.start(argilla.folder)
+    made = argilla.add_user(name)
+    assert other.login_link(name) == argilla.login_link(name) and other.add_user(name) == made
+    argilla.add_user(name, "another-password")
+    assert other.login_link(name) == argilla.login_link(name)
+
+
 def test_a_link_that_the_page_could_not_read_is_refused_in_words(argilla):
     for name in ("Łukasz", "a:b"):
         argilla.add_user(name)

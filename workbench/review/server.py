@@ -87,10 +87,10 @@ class Server:
         if there is None:
             password = password or secrets.token_urlsafe(9)
             self.post("users", {"username": name, "first_name": name, "password": password, "role": role})
-        elif password and password != self.passwords.get(name):
+        elif password and password != self._password(name):
             self.patch(f"users/{there['id']}", {"password": password})
         else:
-            return name, self.passwords.get(name, "")
+            return name, self._password(name)
         self.passwords[name] = password
         if self.folder is not None:
             _keep_password(self.folder, name, password)
@@ -101,19 +101,26 @@ class Server:
 
         Raises ReviewError when the password is not known."""
         name = user or self.owner
-        if name not in self.passwords:
+        if not (password := self._password(name)):
             raise ReviewError(
                 f"the password of {name!r} is not known here. Make the user, or set a password: server.add_user({name!r}, password=...). "
                 f"The page to type it into is {self.url}/sign-in."
             )
         # The page reads one byte as one letter, and takes what stands between the first two colons for the password.
-        both = f"{name}:{self.passwords[name]}"
+        both = f"{name}:{password}"
         if both.count(":") > 1 or any(ord(letter) > 255 for letter in both):
             raise ReviewError(
                 f"no link can log {name!r} in: the page reads no colon in it and no letter beyond ÿ. Log in at {self.url}/sign-in."
             )
         token = base64.b64encode(both.encode("latin-1")).decode()
         return f"{self.url}/sign-in?auth={urllib.parse.quote(token)}"
+
+    def _password(self, name: str) -> str:
+        """The password of a user, "" where it is not known. Another kernel may have made, or changed, it since."""
+        with contextlib.suppress(OSError):  # the folder is gone
+            if self.folder is not None:
+                self.passwords.update(_credentials(self.folder)["users"])
+        return self.passwords.get(name, "")
 
     def stop(self) -> None:
         """Stop the server; its data stay. Raises ReviewError when it is not one of this machine's folders."""
@@ -394,7 +401,7 @@ def _running(folder: Path) -> dict[str, Any] | None:
 
 def _credentials(folder: Path, **changed: Any) -> dict[str, Any]:
     """The owner's name, password and key, the passwords of users, the key that sessions are signed with, and the last port;
-    made where there are none, and kept with what is changed."""
+    made where there are none, and kept with what is changed, of the users those that are given."""
     path = folder / "credentials.json"
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -408,6 +415,7 @@ def _credentials(folder: Path, **changed: Any) -> dict[str, Any]:
             "auth_secret_key": secrets.token_hex(32), "users": {}, "port": 0,
         }  # fmt: skip
         wanted = {**made, **found, **changed}
+        wanted["users"] = {**found.get("users", {}), **changed.get("users", {})}
         if wanted != found:
             _write(path, wanted)
         return wanted
@@ -416,7 +424,7 @@ def _credentials(folder: Path, **changed: Any) -> dict[str, Any]:
 
 
 def _keep_password(folder: Path, name: str, password: str) -> None:
-    _credentials(folder, users={**_credentials(folder)["users"], name: password})
+    _credentials(folder, users={name: password})
 
 
 def _write(path: Path, value: Any) -> None:
