@@ -661,9 +661,20 @@ def test_a_server_that_is_not_there_or_goes_away_is_named():
             Rest(url, "key").get("me")
     with pytest.raises(ReviewError, match=r"no whole answer from .*refused.*Is the server running"):
         Rest(url, "key").get("me")
-    for odd in ("", "127.0.0.1:6900", "file:///etc/passwd", "ftp://x", "http://", "http://[", "http://a:b"):
-        with pytest.raises(ReviewError, match="is no address of a server"):
+    for odd in (
+        "",
+        "127.0.0.1:6900",
+        "file:///etc/passwd",
+        "ftp://x",
+        "http://",
+        "http://[",
+        "http://a:b",
+        "a.key",
+        "http://me:a.key@x",
+    ):
+        with pytest.raises(ReviewError, match="is no address of a server") as error:
             Rest(odd, "key")
+        assert "a.key" not in str(error.value)
     for odd in ("", "two words", "line\n"):
         with pytest.raises(ReviewError, match="an API key is a line"):
             Rest(url, odd)

@@ -37,11 +37,16 @@ class Rest:
         object.__setattr__(self, "url", str(self.url).rstrip("/"))
         try:
             parts = urllib.parse.urlsplit(self.url)
-            is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            is_address = (
+                parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+            )
         except ValueError:
             is_address = False
         if not is_address:
-            raise ReviewError(f"{self.url!r} is no address of a server. Give one such as http://127.0.0.1:6900.")
+            # It is not shown: it may be the key, in the wrong place, or have a password in it.
+            raise ReviewError(
+                "the url is no address of a server. Give one such as http://127.0.0.1:6900, with no user or password in it; the key comes after it."
+            )
         if not self.api_key or not all("!" <= letter <= "~" for letter in self.api_key):
             raise ReviewError(
                 "an API key is a line of letters and signs, without blanks, and this is none. Copy it from the page “My settings” of the server."
