@@ -252,6 +252,7 @@ def test_records_of_one_group_are_resampled_together():
 def test_what_does_not_count_is_left_out_and_counted():
     rows = [*yes_no(ann="yyn", ben="yn-")]
     rows += [Response("r9", "good", "yes", "ann", "draft", AT), Response("r8", "good", None, "ben", "discarded", AT)]
+    rows.append(Response("r7", "good", None, "ann", "draft", AT))  # left open, or taken back
     found = agreement.measure(Responses(rows), judge=says("y"))
     assert found.left_out == {
         "drafts": 1, "discarded answers": 1, "answers that nobody else gave one beside": 1,

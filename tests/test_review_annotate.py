@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from tests import lab
 from tests.kinds import EVIL
-from workbench import clusters, review
+from workbench import clusters, review, widgets
 from workbench.errors import InputError, RecordError, ReviewError, StoreError
 from workbench.quality import calibration, dedup, pairs
 from workbench.records import (
@@ -1019,13 +1019,13 @@ def test_what_was_pulled_is_put_back_as_its_people_and_again_changes_nothing(arg
     given = Responses([
         said(some[0], "good", "yes"), said(some[0], "why", None, status="draft"), said(some[0], "order", ("b", "a")),
         said(some[1], "good", None, status="discarded"), said(some[2], "why", "so", status="draft"),
-        said(some[0], "good", "no", "ben b"), said(some[2], "good", "no", "Жанна"),
+        said(some[0], "good", "no", "ben b"), said(some[2], "good", "no", " Жанна "),
     ])  # fmt: skip
     assert replay.answer(given, argilla, name) == 5
     pulled = review.pull(argilla, name)
-    assert {item.key: (item.value, item.status) for item in given if item.value}.items() <= {
-        item.key: (item.value, item.status) for item in pulled
-    }.items()
+    assert {(item.record_id, item.annotator.strip(), item.value) for item in given if item.value} <= {
+        (item.record_id, item.annotator, item.value) for item in pulled
+    }
     assert replay.answer(given, argilla, name) == 5 and review.pull(argilla, name) == pulled  # with the same times
     answer(argilla, "ana", there(argilla, name)[some[0].id], good="no")  # which leaves two questions open
     pulled = review.pull(argilla, name)
@@ -1072,6 +1072,20 @@ def test_a_wrong_key_an_unknown_dataset_and_a_name_of_nobody_are_said(argilla, n
     with pytest.raises(InputError, match="'dan' was not named; nobody was"):
         pushed.link("dan")
     assert f"{argilla.url}/dataset/" in repr(pushed) and argilla.api_key not in repr(pushed) + pushed._repr_html_()
+
+
+def test_blanks_around_a_name_make_nobody_new(argilla, name, tmp_path):
+    some = [qa(at) for at in range(2)]
+    pushed = review.push(some, argilla, name=name, annotators=["ana ", " ana", "ben b"])
+    assert pushed.annotators == ("ana", "ben b") and pushed.link("ana")
+    answer(argilla, "ana", there(argilla, name)[some[0].id], supported="yes", correct="no", useful="yes")
+    view = widgets.review(some, out=tmp_path / "mine.parquet", annotator=" ana")
+    for question, value in {"supported": "yes", "correct": "yes", "useful": "yes"}.items():
+        view.answer(question, value)
+    view.submit()
+    merged = review.pull(argilla, name).merge(view.responses)
+    assert merged.annotators == ("ana",) and len(merged) == 3
+    assert merged.of("correct")[0].value == "yes"  # what was said last
 
 
 def test_users_that_are_there_keep_their_role(argilla, name):

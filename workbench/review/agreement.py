@@ -245,7 +245,7 @@ def measure(
         for cluster, records in by_cluster.items():
             cases = [(group_of.get(each, each), question.answers[each], of_judge.get(each)) for each in records]
             found.append(_agreed(question, cluster, cases, seed))
-    statuses = Counter(each.status for each in responses)
+    statuses = Counter(each.status for each in responses if each.value is not None or each.status == "discarded")
     left_out = {
         "drafts": statuses["draft"], "discarded answers": statuses["discarded"],
         "answers that nobody else gave one beside": alone, "answered records without the judge's": unjudged,

@@ -169,9 +169,10 @@ def _asked(kind: type[Record], given: Sequence[Question] | None) -> tuple[Questi
 def _people(annotators: Sequence[str], overlap: int) -> tuple[str, ...]:
     if isinstance(annotators, str):
         raise InputError(f"annotators is a list of names, such as [{annotators!r}].")
-    people = tuple(dict.fromkeys(annotators))
-    if odd := [each for each in people if not isinstance(each, str) or not each.strip()]:
+    given = list(annotators)
+    if odd := [each for each in given if not isinstance(each, str) or not each.strip()]:
         raise InputError(f"an annotator is a name, got {odd[0]!r}.")
+    people = tuple(dict.fromkeys(each.strip() for each in given))  # as in the notebook, or one would be two people
     if isinstance(overlap, bool) or not isinstance(overlap, int) or overlap < 1:
         raise InputError(f"overlap is how many people judge each record, 1 or more, got {overlap!r}.")
     if people and overlap > len(people):

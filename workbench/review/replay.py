@@ -60,7 +60,7 @@ def answer(responses: Responses, server: "Server", name: str) -> int:
     if odd := sorted({each.question for each in responses} - asked.keys()):
         raise InputError(f"{name!r} does not ask {odd[0]!r}; it asks {', '.join(asked)}.")
     users = {user["username"]: user for user in server.get("users")["items"] if user.get("api_key")}
-    if missing := [person for person in responses.annotators if person not in users]:
+    if missing := [person for person in responses.annotators if person.strip() not in users]:
         raise ReviewError(
             f"{missing[0]!r} is no user of {server.url} whose answers can be put there. Name them in push(annotators=...)."
         )
@@ -84,7 +84,7 @@ def answer(responses: Responses, server: "Server", name: str) -> int:
 
 
 def _whose(said: Response) -> tuple[str, str]:
-    return said.annotator, said.record_id
+    return said.annotator.strip(), said.record_id  # as push names them
 
 
 def _headers(server: "Server") -> Any:
