@@ -249,6 +249,20 @@ def test_records_of_one_group_are_resampled_together():
     assert alike.alpha.low == pytest.approx(alike.alpha.high) and apart.alpha.low < 0.4
 
 
+def test_of_a_judge_that_was_asked_in_both_orders_the_order_that_people_see_counts():
+    records = [Preference("p", f"good {at}", f"bad {at}") for at in range(6)]
+    ids = [text_ids(each) for each in records]
+    votes = [vote for a, b in ids for vote in (Vote(a, b, "first", "judge"), Vote(b, a, "first", "judge"))]
+    people = Responses(
+        [Response(each.id, "better", "first", who, "submitted", AT) for each in records for who in ("ann", "ben")]
+    )
+    for rows in (votes, votes[::-1]):  # whichever came last
+        assert {each.value for each in agreement.judged(rows, records)} == {"first"}
+        assert agreement.measure(people, judge=agreement.judged(rows, records)).of("better").judge.value == 1
+    turned = [Vote(b, a, "first", "judge") for a, b in ids]  # asked in that order alone
+    assert [each.value for each in agreement.judged(turned, records)] == ["second"] * 6
+
+
 def test_what_does_not_count_is_left_out_and_counted():
     rows = [*yes_no(ann="yyn", ben="yn-")]
     rows += [Response("r9", "good", "yes", "ann", "draft", AT), Response("r8", "good", None, "ben", "discarded", AT)]
@@ -324,8 +338,8 @@ def test_a_judges_ratings_votes_and_verdicts_become_answers():
     votes += [Vote(*text_ids(pairs[0]), "tie", "judge"), Vote("other", "texts", "first", "judge")]
     found = agreement.judged(votes, pairs)
     assert [(each.record_id, each.question, each.value, each.agent) for each in found] == [
-        *((pair.id, "better", ("first", "second")[at % 2], "judge") for at, pair in enumerate(pairs)),
-        (pairs[0].id, "better", "tie", "judge"),
+        *((pair.id, "better", ("first", "second")[at % 2], "judge") for at, pair in enumerate(pairs) if at),
+        (pairs[0].id, "better", "tie", "judge"),  # in the order that people see, so the other one does not count
     ]  # fmt: skip
     ratings = [
         Rating(pairs[0].id, "useful", 4.5, "judge"), Rating(pairs[1].id, "useful", None, "judge"),

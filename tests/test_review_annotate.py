@@ -249,6 +249,25 @@ def test_votes_and_ratings_are_about_the_texts_that_were_shown():
     assert found.ratings([pair, text]) == [Rating(key, name, value, "ana") for key, name, value in wanted]
 
 
+def test_votes_that_are_there_become_answers_to_what_is_shown_and_votes_again():
+    some = [Preference("p", f"good {at}", f"bad {at}") for at in range(8)]
+    assert {questions.is_turned(each) for each in some} == {True, False}
+    other = Preference("p", "bad 0", "good 0")  # the same two texts, said to be the other way round
+    for each in some:
+        good, bad = (Instruction("p", output=text).id for text in (each.chosen, each.rejected))
+        votes = [Vote(good, bad, "first", "ana"), Vote(bad, good, "first", "ben"), Vote(good, "x", "first", "cem")]
+        found = replay.from_votes(votes, [*some, other])
+        side, unlike = ("second", "first") if questions.is_turned(each) else ("first", "second")
+        assert {item.annotator: item.value for item in found if item.record_id == each.id} == {
+            "ana": side,
+            "ben": unlike,
+        }
+        assert found.notes == ("1 votes are on texts that are not among the records",)
+        winners = {(vote.rater, vote.first if vote.winner == "first" else vote.second) for vote in found.votes([each])}
+        assert winners == {("ana", good), ("ben", bad)}
+        assert {item.record_id for item in found} == ({each.id, other.id} if each is some[0] else {each.id})
+
+
 def test_a_judge_is_calibrated_on_the_answers_of_people():
     some = [Preference(f"prompt {at}", f"good {at}", f"bad {at}") for at in range(20)]
     texts = [text for each in some for text in questions.texts(each)]

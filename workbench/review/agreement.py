@@ -385,14 +385,15 @@ def judged(
     """Return what a judge says of these records as answers to the questions that people were asked, other records left out.
 
     A rating answers the question of its dimension, of one of a preference's two texts that with "_first" or "_second" after
-    it; a verdict that of its check, yes where it passed, else no; a vote "better". `question` names another one."""
+    it; a verdict that of its check, yes where it passed, else no; a vote "better". Of votes on two texts in both orders that in
+    the order that people see counts. `question` names another one."""
     known = by_id(records)
     sides: dict[str, list[tuple[str, str]]] = {}
     for key, record in known.items():
         if isinstance(record, Preference | ImagePair):
             for text, place in zip(text_ids(record), ("first", "second"), strict=True):
                 sides.setdefault(text, []).append((key, place))
-    found = []
+    found, as_shown, turned = [], set(), set()
     for row in rows:
         match row:
             case Rating(subject=subject, value=float(value)) if subject in known:
@@ -407,9 +408,14 @@ def judged(
                 places = dict(sides.get(row.first, ()))
                 for key, place in sides.get(row.second, ()):
                     if places.get(key, place) != place:
-                        winner = row.winner if place == "second" else SWAPPED[row.winner]
+                        is_turned = place == "first"
+                        winner = SWAPPED[row.winner] if is_turned else row.winner
+                        if is_turned:
+                            turned.add(len(found))
+                        else:
+                            as_shown.add((key, _judge_of(row)))
                         found.append(Suggestion(key, question or "better", winner, _judge_of(row)))
-    return found
+    return [each for at, each in enumerate(found) if at not in turned or (each.record_id, each.agent) not in as_shown]
 
 
 def _judge_of(row: Rating | Vote) -> str:

@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import InputError, ReviewError
-from workbench.records import ImagePair, Preference, Vote
+from workbench.quality.agreement import SWAPPED
+from workbench.records import ImagePair, Preference, Vote, by_id
 from workbench.review import _dataset, _wire, questions
 from workbench.review._rest import Rest
 from workbench.review.responses import Response, Responses, now
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from workbench.review.server import Server
 
 _AT_ONCE = 100  # the server's own limit
-_OTHER = {"first": "second", "second": "first", "tie": "tie"}
 
 
 def from_votes(votes: Iterable[Vote], records: Iterable[Preference | ImagePair]) -> Responses:
@@ -28,18 +28,18 @@ def from_votes(votes: Iterable[Vote], records: Iterable[Preference | ImagePair])
 
     The inverse of `Responses.votes`. Votes on other texts are counted in the notes; where a person voted twice on two texts, the
     later vote counts."""
-    places = {}
-    for record in records:
+    places: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    for key, record in by_id(records).items():
         first, second = questions.text_ids(record)
-        places[first, second], places[second, first] = (record.id, False), (record.id, True)
+        places.setdefault((first, second), []).append((key, False))
+        places.setdefault((second, first), []).append((key, True))
     found, others, at = [], 0, now()
     for vote in votes:
-        if (place := places.get((vote.first, vote.second))) is None:
-            others += 1
-            continue
-        record_id, is_turned = place
-        winner = _OTHER[vote.winner] if is_turned else vote.winner
-        found.append(Response(record_id, "better", winner, vote.rater, "submitted", at))
+        on = places.get((vote.first, vote.second), ())
+        others += not on
+        for record_id, is_turned in on:
+            winner = SWAPPED[vote.winner] if is_turned else vote.winner
+            found.append(Response(record_id, "better", winner, vote.rater, "submitted", at))
     return Responses(tuple(found), (f"{others:,} votes are on texts that are not among the records",) if others else ())
 
 
