@@ -546,13 +546,16 @@ def test_metadata_is_typed_and_no_number_that_is_none_is_sent():
     })  # fmt: skip
     assert found.metadata == {
         "prompt": "terms", "model": "terms", "sampled": "terms", "score": "float", "size": "float", "tags": "terms",
-        "is_long": "terms", "nothing": "terms",
+        "is_long": "terms",
     }  # fmt: skip
     origin = {"prompt": "rag/question@1", "model": "m", "sampled": "random", "size": 3.0}
     bodies = {body["external_id"]: body["metadata"] for body in found.bodies}
     assert bodies[ids[0]] == {**origin, "score": 1.0, "tags": ["a", "b"], "is_long": "yes"}
     assert bodies[ids[1]] == {**origin, "score": 2.5} and bodies[ids[2]] == bodies[ids[3]] == origin
-    assert found.notes == ("2 values of metadata 'score' left out: not a finite number",)
+    assert found.notes == (
+        "2 values of metadata 'score' left out: not a finite number",
+        "4 records have no metadata 'nothing', which is left out",
+    )
     for odd in ({"Big": {}}, {"x": {ids[0]: {"a": 1}}}, {"x": {ids[0]: 1, ids[1]: "a"}}, {"x": 3}):
         with pytest.raises(InputError, match="metadata"):
             sent(some, metadata=odd)
@@ -641,6 +644,12 @@ def answering(status, body, headers=()):
             yield f"http://127.0.0.1:{server.server_port}", asked
         finally:
             server.shutdown()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"1"])
+def test_what_answers_and_is_no_argilla_is_refused_in_words(body):
+    with answering(200, body) as (url, _), pytest.raises(ReviewError, match="so it is no Argilla server"):
+        review.connect(url, "secret.key")
 
 
 @pytest.mark.parametrize(

@@ -257,8 +257,10 @@ def _metadata(
         if odd:
             notes[f"values of metadata {name!r} left out: not a finite number"] += len(odd)
         values = {key: value for key, value in values.items() if value is not None and key not in {*odd}}
-        if values or name in given:
+        if values:
             found[name] = _typed(name, values)
+        elif name in given:  # of no type yet: the server would hold on to the one that it is made with
+            notes[f"records have no metadata {name!r}, which is left out"] += len(records)
     return found
 
 

@@ -214,9 +214,14 @@ def start(
 def connect(url: str, api_key: str, *, headers: Mapping[str, str] | None = None) -> Server:
     """Return a server that runs elsewhere. `headers` go with every request; a private Space asks for an Authorization.
 
-    Raises ReviewError when it cannot be reached, or does not know the key."""
+    Raises ReviewError when it cannot be reached, is no Argilla, or does not know the key."""
     rest = Rest(url, api_key, headers or {})
-    return Server(rest, rest.get("me")["username"])
+    me = rest.get("me")
+    if not isinstance(me, dict) or "username" not in me:
+        raise ReviewError(
+            f"{rest.url} does not say who the key belongs to, so it is no Argilla server. Check the address."
+        )
+    return Server(rest, me["username"])
 
 
 def stop(folder: str | os.PathLike[str] = "data/argilla", *, timeout_seconds: float = 15.0) -> Status:
