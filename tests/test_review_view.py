@@ -374,7 +374,7 @@ def test_the_view_says_of_itself_how_far_one_is(out):
     view.answer("supported", "yes")
     view.next()
     view.discard()
-    assert repr(view) == f"Review of 4 QA by ann: 0 submitted, 1 discarded, 1 draft, 2 to do; saved in {out}"
+    assert repr(view) == f"Review of 4 QA by ann: 0 submitted, 1 discarded, 1 draft, 2 to do; saved in {out.name}"
     bundle = view._repr_mimebundle_()
     assert bundle["text/plain"] == repr(view) and "application/vnd.jupyter.widget-view+json" in bundle
 
