@@ -508,6 +508,16 @@ def test_ratings_votes_and_verdicts_become_suggestions():
     ]  # fmt: skip
 
 
+def test_of_a_judge_that_was_asked_in_both_orders_the_order_that_people_see_is_suggested():
+    some = [Preference("p", f"good {at}", f"bad {at}") for at in range(6)]
+    votes = [Vote(*questions.text_ids(each)[::way], "first", "j") for each in some for way in (1, -1)]
+    for rows in (votes, votes[::-1]):
+        found = sent(some, suggestions=rows)
+        assert [body["suggestions"]["better"]["value"] for body in found.bodies] == ["first"] * 6 and not found.notes
+    turned = [Vote(*questions.text_ids(each)[::-1], "first", "j") for each in some]
+    assert {body["suggestions"]["better"]["value"] for body in sent(some, suggestions=turned).bodies} == {"second"}
+
+
 def test_suggestions_that_contradict_or_answer_nothing_are_refused():
     record = qa(1)
     twice = [Verdict(record.id, "useful", True)] * 2

@@ -150,10 +150,14 @@ def _suggestions(
     records: Mapping[str, Record], asked: Mapping[str, Question], rows: Iterable[Any], notes: Counter[str]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """{record id: {question: body}}."""
-    read = _Reader(records, asked)
+    read, rows = _Reader(records, asked), list(rows)
+    votes = {(row.first, row.second, row.rater) for row in rows if isinstance(row, Vote)}
     found: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
         several, why = read.all(row)
+        if isinstance(row, Vote) and (row.second, row.first, row.rater) in votes:
+            # Of both orders that in which people see the texts counts, as in agreement.judged.
+            several = [one for one in several if questions.text_ids(records[one.record_id])[0] == row.first]
         if why:
             notes[f"suggestions left out: {why}"] += 1
         for one in several:
