@@ -233,7 +233,14 @@ def test_a_prompt_written_by_hand_keeps_its_words_but_not_its_format_and_its_exa
     for name, spec in task.outputs.items():
         asked = spec.removeprefix(f"{hand.outputs[name]} (").removesuffix(")")
         assert f"{asked}\n" in form and f"{spec.partition(': ')[2]}\n" in prompt.messages[0][1], f"{ref} loses {name}"
-    assert Task.of(prompt) == task
+    again = Task.of(prompt)
+    lists = {
+        name: spec.replace("list: ", "list[str]: ", 1)
+        for name, spec in task.outputs.items()
+        if spec.startswith("list: ")
+    }
+    assert again == replace(task, outputs=task.outputs | lists, schemas=again.schemas)
+    assert again.schemas.keys() == task.schemas.keys() | lists.keys()  # a list of texts has a schema once DSPy had it
     assert type(programs.adapter_of(hand)) is {"fields": dspy.ChatAdapter, "json": dspy.JSONAdapter}[hand.format]
     assert programs.thaw(hand).signature.instructions == task.instruction
 

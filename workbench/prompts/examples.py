@@ -164,7 +164,8 @@ class Split:
         for name, part in zip(("train", "dev", "held_out"), self, strict=True):
             if not part:
                 raise InputError(f"{name} is empty. Give more examples, or another share.")
-            if part.scoring != self.train.scoring:
+            is_same = part.metric is self.train.metric and part.read is self.train.read  # reading code takes a while
+            if not is_same and part.scoring != self.train.scoring:
                 raise InputError(f"{name} is read or scored otherwise than train. Make all three by Examples.split().")
             if same := [row for row in part if asked.setdefault(content_hash(row.values), name) != name]:
                 where = asked[content_hash(same[0].values)]
