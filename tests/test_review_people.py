@@ -32,7 +32,7 @@ def first_shown(page, texts):
 def test_two_through_the_sdk_and_one_by_clicks_come_back_exactly_and_agree_as_computed_by_hand(argilla, tmp_path):
     sdk = pytest.importorskip("argilla")
     records = [Instruction(f"Plan the day of a {who}.") for who in ("baker", "sailor", "miner", "pilot")]
-    vectors = {record.id: [1.0, float(at)] for at, record in enumerate(records)}
+    vectors = {record.id: [1.0, at / 100] for at, record in enumerate(records)}  # all alike, whichever comes first
     wanted = {
         (record.id, name, value)
         for name, values in SAID.items()
