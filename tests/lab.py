@@ -290,3 +290,11 @@ def browser(width: int = 1400, height: int = 1000) -> Iterator[Any]:
             yield page
         finally:
             chromium.close()
+
+
+def darken(page: Any) -> None:
+    """Change JupyterLab to its dark theme, and wait until the page is drawn in it."""
+    page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.locator("#jupyterlab-splash").wait_for(state="detached")
+    page.wait_for_timeout(500)

@@ -426,9 +426,7 @@ def test_in_jupyterlab_a_query_is_typed_run_stopped_exported_and_saved(run, tmp_
         notebook.wait_for(1)
         assert notebook.outputs(1)[0]["data"]["text/plain"] == "(20, 16)"
 
-        page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-        page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-        page.locator("#jupyterlab-splash").wait_for(state="detached")
+        lab.darken(page)
         page.screenshot(path=tmp_path / "2-dark.png")
         for part in (grid.locator("th").first, grid.locator("td").first, box, drawn.locator("code").first):
             colour = part.evaluate("part => getComputedStyle(part).color")

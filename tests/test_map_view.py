@@ -674,10 +674,7 @@ def test_in_jupyterlab_rows_are_drawn_around_looked_at_labelled_and_dropped(tmp_
         page.mouse.up()
         drawn.get_by_text(re.compile("^1,9.* of 2,000 rows selected, the first 50:")).wait_for(timeout=15_000)
 
-        page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-        page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-        page.locator("#jupyterlab-splash").wait_for(state="detached")
-        page.wait_for_timeout(500)
+        lab.darken(page)
         page.screenshot(path=tmp_path / "2-dark.png")
         for part in (rows.locator("th").first, rows.locator("td").first, drawn.locator("code").first):
             colour = part.evaluate("part => getComputedStyle(part).color")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.test_dedup import groups_of, persona, personas
 from workbench import embed, plots
 from workbench.errors import InputError, RecordError
 from workbench.quality import dedup
@@ -19,18 +20,6 @@ from workbench.quality.dedup import minhashing, near
 from workbench.records import Document, Instruction, Label, Persona, Preference, Provenance, kept
 
 BOTH = [dedup.minhash, dedup.similar]
-
-
-def persona(text, parent=""):
-    return Persona(text, provenance=Provenance("t", parents=(parent,) if parent else ()))
-
-
-def personas(texts):
-    return [persona(text, f"p{at}") for at, text in enumerate(texts)]
-
-
-def groups_of(found):
-    return {frozenset(members) for members in found.clusters["members"].to_pylist()}
 
 
 def connected(ids, pairs):

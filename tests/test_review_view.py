@@ -560,10 +560,7 @@ def test_in_jupyterlab_records_are_answered_by_keys_and_clicks(tmp_path):
         pair.scroll_into_view_if_needed()
         page.screenshot(path=tmp_path / "3-pair.png")
 
-        page.evaluate("void window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-        page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
-        page.locator("#jupyterlab-splash").wait_for(state="detached")
-        page.wait_for_timeout(500)
+        lab.darken(page)
         page.screenshot(path=tmp_path / "4-dark.png")
         for part in (pair.locator(".text").first, pair.locator("button").first, pair.locator(".soft").first):
             colour = part.evaluate("part => getComputedStyle(part).color")

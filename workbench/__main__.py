@@ -1,6 +1,8 @@
 """python -m workbench: the main job from a terminal."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,18 @@ import typer
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Errors of ours as a line and exit code 2; the stop button as what it left, and 130."""
+    try:
+        yield
+    except WorkbenchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.callback()
@@ -78,7 +92,7 @@ def generate(
     from workbench import llm
 
     sampling = llm.Sampling(temperature=temperature, max_tokens=max_tokens)
-    try:
+    with _told():
         client = _client(model, base_url, sampling, concurrency)
         cap = _budget(client, budget, max_requests, f"{model!r} at {base_url or 'this place'}")
         documents = _documents(docs)
@@ -96,11 +110,6 @@ def generate(
         data = job.from_documents(
             documents, out=out, client=client, settings=settings, gates=job.Gates() if gates else None, budget=cap
         )
-    except WorkbenchError as error:
-        _fail(str(error))
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
-        raise typer.Exit(130) from None
     _show(data, out)
     if len(data.personas) < personas:
         typer.secho(
@@ -148,17 +157,12 @@ def optimize(
         _fail(
             f"there are examples for {' and '.join(kinds)}, and none for {prompt!r}. Make your own in Python: workbench.prompts.examples."
         )
-    try:
+    with _told():
         client = _client(model, base_url, llm.Sampling(temperature=temperature, max_tokens=max_tokens), concurrency)
         cap = _budget(client, budget, max_requests, f"{model!r} at {base_url or 'this place'}")
         split = kinds[name](_documents(docs), count=examples, seed=seed).split(seed=seed)
         settings = job.Settings(seed=seed, concurrency=concurrency, budget=cap)
         found = job.search(prompt, split, client=client, out=out, method=methods[method](), settings=settings)
-    except WorkbenchError as error:
-        _fail(str(error))
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"{found!r}\n")
     typer.echo(f"{versions.history(name, folders=(versions.FOLDER, out / 'prompts'))!r}\n")
     if found.experiment.is_offline:
@@ -205,7 +209,7 @@ def prefer(
 
     sampling = llm.Sampling(temperature=temperature, max_tokens=max_tokens)
     names = [name.strip() for name in writers.split(",") if name.strip()]
-    try:
+    with _told():
         members = {name: _client(name, base_url, sampling, concurrency) for name in names}
         own = _client(judge, base_url, llm.Sampling(max_tokens=max_tokens), concurrency)
         pool = llm.Pool(**members | {"judge": own})
@@ -221,11 +225,6 @@ def prefer(
         made = pairs.pairs(rows[Instruction], rows[Rating], min_gap=min_gap, calibration=people)
         typer.echo(f"{made!r}\n")
         files = share.export(made.records, out) if made.records else {}
-    except WorkbenchError as error:
-        _fail(str(error))
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
-        raise typer.Exit(130) from None
     for path in files.values():
         typer.echo(f"export   {path}")
     if not files:
@@ -255,18 +254,13 @@ def personas(
     from workbench import llm
     from workbench import personas as job
 
-    try:
+    with _told():
         client = _client(model, base_url, llm.Sampling(temperature=temperature, max_tokens=max_tokens), concurrency)
         cap = _budget(client, budget, max_requests, f"{model!r} at {base_url or 'this place'}")
         settings = job.Settings(rows=rows, rounds=rounds, grain=grain, seed=seed, concurrency=concurrency)
         found = job.grow(
             _documents(docs), out=out, client=client, settings=settings, gates=job.GATES if gates else None, budget=cap
         )
-    except WorkbenchError as error:
-        _fail(str(error))
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"{found!r}\n")
     if found.is_offline:
         typer.echo("Written by the offline rules, not by a model: people to try everything on, and none to trust.")
@@ -291,7 +285,7 @@ def map_(
     """Map texts into named clusters: a table, a folder that clusters.load() reads, and a picture."""
     from workbench import clusters, embed, plots, store
 
-    try:
+    with _told():
         if rows.is_dir():
             _fail(f"{rows} is a folder. Name a Parquet file, such as {rows / 'personas.parquet'}.")
         table = store.read_table(rows)
@@ -322,8 +316,6 @@ def map_(
             settings=clusters.Settings(min_size=min_size, seed=seed),
         )
         folder = found.save(out)
-    except WorkbenchError as error:
-        _fail(str(error))
     typer.echo(f"{found!r}\n")
     if picture := plots.png(plots.data_map(found)):
         (out / "map.png").write_bytes(picture)
@@ -347,11 +339,9 @@ def start(
     """Start the server, or find the one that runs; the first time, its environment is made (some 440 MB)."""
     from workbench import review
 
-    try:
+    with _told():
         server = review.start(folder, port=port)
         typer.echo(f"{server!r}\nlog in   {server.login_link()}")
-    except WorkbenchError as error:
-        _fail(str(error))
     typer.echo("The link holds the owner's password: show it to nobody else.", err=True)
 
 
@@ -360,10 +350,8 @@ def stop(folder: Folder = _ARGILLA) -> None:
     """Stop the server; its data stay."""
     from workbench import review
 
-    try:
+    with _told():
         typer.echo(repr(review.stop(folder)))
-    except WorkbenchError as error:
-        _fail(str(error))
 
 
 @argilla.command()
@@ -371,10 +359,8 @@ def status(folder: Folder = _ARGILLA) -> None:
     """Say whether a server runs, where, since when, and how much memory it takes. Exits with 3 when none does."""
     from workbench import review
 
-    try:
+    with _told():
         found = review.status(folder)
-    except WorkbenchError as error:
-        _fail(str(error))
     typer.echo(repr(found))
     if not found.is_running:
         raise typer.Exit(3)
