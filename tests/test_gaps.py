@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import ROOT
-from workbench import clusters
+from workbench import clusters, personas
 from workbench.__main__ import app
 from workbench.clusters import NOISE, Category, Cluster, Map, Settings
 from workbench.errors import InputError
@@ -42,6 +42,12 @@ def test_a_cluster_with_surely_less_than_its_share_is_thin_and_noise_counts_for_
     assert found.ratio[:1] + found.ratio[-1:] == [pytest.approx(1.4), None] and len(found.ratio) == 140
     assert "1 of 3 clusters are thin, 0 have no row" in repr(found) and "&lt;b&gt;" in found._repr_html_()
     assert found.table().num_rows == 3
+
+
+def test_a_cluster_is_thin_as_soon_as_all_of_its_interval_is_below_its_share():
+    found = gaps.against(a_map([50, 50]), [0] * 600 + [1] * 400)
+    assert [(each.number, each.is_thin) for each in found.clusters] == [(1, True), (0, False)]
+    assert 0.8 < found.clusters[0].high < 1 < found.clusters[1].low
 
 
 def test_few_rows_prove_no_gap():
@@ -181,3 +187,17 @@ def test_rows_without_an_id_get_their_number_and_of_an_id_twice_the_first_stays(
     assert result.exit_code == 0 and [line for line in result.output.splitlines() if "left out" in line] == left_out
     found = clusters.load(tmp_path / "map")
     assert list(found.ids) == kept and found.texts[0] == ASKED[0]
+
+
+@pytest.mark.parametrize(
+    "error, code, words", [(KeyboardInterrupt("41 are kept."), 130, "41 are kept."), (KeyboardInterrupt(), 130, "Stopped."), (InputError("no row."), 2, "error: no row.")]
+)  # fmt: skip
+def test_a_command_that_is_stopped_or_fails_says_so_in_a_line_with_a_code_of_its_own(
+    tmp_path, monkeypatch, error, code, words
+):
+    def fails(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(personas, "grow", fails)
+    result = CliRunner().invoke(app, ["personas", str(ROOT / "data" / "documents"), "--out", str(tmp_path)])
+    assert result.exit_code == code and result.output.strip() == words

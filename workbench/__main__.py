@@ -21,7 +21,7 @@ def _told() -> Iterator[None]:
     except WorkbenchError as error:
         _fail(str(error))
     except KeyboardInterrupt as stopped:
-        typer.echo(f"\n{stopped or 'Stopped.'}", err=True)
+        typer.echo(f"\n{str(stopped) or 'Stopped.'}", err=True)
         raise typer.Exit(130) from None
 
 
