@@ -100,6 +100,25 @@ def card(title: str, subtitle: str, body: str, *, warning: str = "") -> str:
     return f"<div style='{_CARD}'><b>{escaped(title)}</b> <span style='{_FAINT}'>{escaped(subtitle)}</span>{loud}{body}</div>"
 
 
+def curve(points: Sequence[tuple[float, float]], x: str, y: str, end: float | None = None) -> str:
+    """A line through the points as SVG, with the first and the last value; `end` is where the axis ends, where it is known."""
+    if not points:
+        return ""
+    width, height, pad = 420, 90, 6
+    low, high = min(value for _, value in points), max(value for _, value in points)
+    last = max(end or 0, points[-1][0], 1e-9)
+    place = lambda at, value: (
+        f"{pad + (width - 2 * pad) * at / last:.1f},{pad + (height - 2 * pad) * (1 - (value - low) / ((high - low) or 1)):.1f}"
+    )
+    line = " ".join(place(at, value) for at, value in points)
+    said = f"{y} {points[0][1]:.3g} to {points[-1][1]:.3g} over {points[-1][0]:,g} {x}"
+    return (
+        f"<div style='{_BASE}'><svg width='{width}' height='{height}' role='img' aria-label='{escaped(said)}'>"
+        f"<polyline points='{line}' fill='none' stroke='{ACCENT}' stroke-width='1.6'/></svg>"
+        f"<div style='{_FAINT}'>{escaped(said)}</div></div>"
+    )
+
+
 def details(summary: str, text: str) -> str:
     """Text that opens on a click."""
     pre = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0;font-family:var(--jp-code-font-family,monospace);font-size:12px"

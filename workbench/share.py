@@ -99,13 +99,14 @@ def load(path: str | os.PathLike[str]) -> list[Record]:
 # --- what a line of each format is ----------------------------------------------------------------------------------
 
 
-def _qa_prompt(row: QA) -> str:
+def qa_prompt(row: QA) -> str:
+    """Return what a model is asked: the passage, and the question below it."""
     return f"{row.passage.text}\n\nQuestion: {row.question}"
 
 
 def _qa_chat(row: QA) -> Line:
     answer = row.answer if row.is_answerable else UNANSWERABLE
-    return {"messages": [{"role": "user", "content": _qa_prompt(row)}, {"role": "assistant", "content": answer}]}
+    return {"messages": [{"role": "user", "content": qa_prompt(row)}, {"role": "assistant", "content": answer}]}
 
 
 def _instruction_chat(row: Instruction) -> Line:

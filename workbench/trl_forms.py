@@ -40,7 +40,7 @@ def preference(records: Sequence[Preference]) -> list[Line]:
         {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         | ({"score_chosen": record.score_chosen, "score_rejected": record.score_rejected} if are_scored else {})
         for record in _checked(records)
-        for prompt, chosen, rejected in (_side_by_side(record),)
+        for prompt, chosen, rejected in (side_by_side(record.prompt, record.chosen, record.rejected),)
     ]
 
 
@@ -64,7 +64,7 @@ def unpaired(records: Sequence[Preference]) -> list[Line]:
     Raises InputError where a completion is chosen in one pair and rejected in another."""
     order: dict[str, int] = {}
     by_prompt = sorted(_checked(records), key=lambda record: order.setdefault(record.prompt, len(order)))
-    texts = [_side_by_side(record) for record in by_prompt]
+    texts = [side_by_side(record.prompt, record.chosen, record.rejected) for record in by_prompt]
     chosen = list(dict.fromkeys((prompt, text) for prompt, text, _ in texts))
     rejected = list(dict.fromkeys((prompt, text) for prompt, _, text in texts))
     if both := set(chosen) & set(rejected):
@@ -100,11 +100,10 @@ def reward(records: Sequence[Preference]) -> list[Line]:
     return [{name: line["prompt"] + line[name] for name in ("chosen", "rejected")} for line in preference_chat(records)]
 
 
-def _side_by_side(record: Preference) -> tuple[str, str, str]:
-    """Prompt, chosen and rejected such that each completion is to follow the prompt as it is."""
-    prompt = record.prompt.rstrip(_SPACE)
-    chosen, rejected = (record.prompt[len(prompt) :] + text for text in (record.chosen, record.rejected))
-    return prompt, _after_a_blank(chosen), _after_a_blank(rejected)
+def side_by_side(asked: str, *answers: str) -> tuple[str, ...]:
+    """Return the prompt and its answers such that each answer is to follow the prompt as it is."""
+    prompt = asked.rstrip(_SPACE)
+    return prompt, *(_after_a_blank(asked[len(prompt) :] + text) for text in answers)
 
 
 def _after_a_blank(text: str) -> str:

@@ -64,7 +64,7 @@ class Local:
         _refuse_unsupported(sampling)
         self.sampling, self.price = sampling, price
         self._batch_size, self._device, self._chat_template = batch_size, device, chat_template
-        self._folder, self._revision = _find(path_or_hub_id)
+        self._folder, self._revision = find(path_or_hub_id)
         if self._folder is not None:
             self.model = self._folder.name
             self._stamps = _stamps(self._folder)
@@ -128,7 +128,7 @@ class Local:
                     "and its endpoint names the old ones. Make it again."
                 )
             return loaded
-        folder = _fetch(self.model, self._revision)
+        folder = fetch(self.model, self._revision)
         _check(folder, self.model)
         return _Loaded.load(folder, self.model, self._device, self._chat_template)
 
@@ -349,7 +349,7 @@ def _refuse_unsupported(sampling: Sampling, n: int = 1) -> None:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _find(given: str | os.PathLike[str]) -> tuple[Path | None, str]:
+def find(given: str | os.PathLike[str]) -> tuple[Path | None, str]:
     """The model's folder, or None and the revision that a Hub id stands for now."""
     folder = Path(given).expanduser()
     if folder.is_dir():
@@ -370,7 +370,7 @@ def _find(given: str | os.PathLike[str]) -> tuple[Path | None, str]:
         ) from error
 
 
-def _fetch(hub_id: str, revision: str) -> Path:
+def fetch(hub_id: str, revision: str) -> Path:
     """The folder of a Hub id in the cache, fetched where that is possible."""
     hub = require("huggingface_hub", extra="local")
     wanted = {"revision": revision, "allow_patterns": list(_DECIDING)}

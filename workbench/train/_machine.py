@@ -1,0 +1,50 @@
+"""What trainings and measurements need of their machine: sums in one order, silent libraries, what it is and took."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+
+
+def device() -> str:
+    """Return "cpu", or the name of the GPU that is used."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def memory_mb() -> float:
+    """Return the peak memory so far: of the GPU where one is used, else of the process."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+@contextlib.contextmanager
+def alone(threads: int = 1) -> Iterator[None]:
+    """Within, torch sums in one order, nobody else's random numbers are drawn, and libraries say nothing of their own affairs."""
+    import datasets
+    import torch
+    from transformers.utils import logging
+
+    before, bars, level = torch.get_num_threads(), datasets.are_progress_bars_disabled(), logging.get_verbosity()
+    torch.set_num_threads(threads)
+    datasets.disable_progress_bars()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            # TRL hands transformers an argument by the name it had before; that is between the two.
+            warnings.filterwarnings("ignore", message=".*checkpointing.* is deprecated", category=FutureWarning)
+            yield
+    finally:
+        torch.set_num_threads(before)
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+        if not bars:
+            datasets.enable_progress_bars()
