@@ -6,6 +6,8 @@ import random
 import shutil
 import signal
 import time
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -381,7 +383,7 @@ def test_a_run_written_before_there_were_settings_is_read(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(info))
     [old] = experiments.find(tmp_path)
     assert (old.settings, old.records, runner.load(tmp_path).record_count) == ({}, 20, 20)
-    assert abs(experiments.datetime.fromisoformat(old.started).timestamp() - run.info["sessions"][0]["started"]) < 0.001
+    assert abs(datetime.fromisoformat(old.started).timestamp() - run.info["sessions"][0]["started"]) < 0.001
     again = go(tmp_path, settings={"seed": 1})
     assert again.info["started"][:19] == old.started[:19] and again.info["settings"] == {"seed": 1}
 
@@ -484,9 +486,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     experiments.write(tmp_path, search())
-    monkeypatch.setattr(
-        experiments.Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(StoreError, match="Free some space"):
         experiments.write(tmp_path, search("b"))
     monkeypatch.undo()

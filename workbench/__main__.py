@@ -323,6 +323,25 @@ def map_(
     typer.echo(f"map      {folder}")
 
 
+@app.command("experiments")
+def experiments_(
+    root: Annotated[Path, typer.Argument(help="The folder that runs, searches and trainings were written below.")],
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            help="Two of one kind, by id or folder: what differs, and what that changed; the first is the baseline."
+        ),
+    ] = None,
+) -> None:
+    """List every run, search and training below a folder, or compare two."""
+    from workbench import experiments
+
+    with _told():
+        found = experiments.find(root)
+        known = {one.id: one for one in found}
+        typer.echo(repr(experiments.compare(*(known.get(name, name) for name in compare)) if compare else found))
+
+
 argilla = typer.Typer(
     no_args_is_help=True, help="A real Argilla on this machine, for people to look at records: no Docker needed."
 )

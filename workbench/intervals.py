@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, variance
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.errors import InputError
@@ -127,13 +127,23 @@ def needed(
     return max(2, math.ceil(len(differences) * (z * error / value) ** 2))
 
 
-def crossed(values: Sequence[Sequence[float]], *, groups: Sequence[str] | None = None, level: float = 0.95) -> Interval:
+def crossed(
+    values: Sequence[Sequence[float]],
+    *,
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
+    draws: Sequence[float] = (),
+) -> Interval:
     """Return the mean with an interval for new seeds and new items both; its `n` is the number of items.
 
     `values` are finite, (seeds, items): the difference of two arms on each item under each training seed, the same items in
     every row. Where the arms have no seeds in common, pair them in any order; an untouched base is the same in every row.
     `groups` names the group of each item, (items,): groups vary as a whole. Values that are all the same give an interval
     of no width. Raises InputError for one seed, fewer than 2 groups, and values that are ragged, empty or not finite.
+
+    `draws` are the means that training data drawn anew gave, such as those of an arm whose labels are dealt out by lot again
+    under each seed. However many seeds, the data that is judged is one draw: where luck may have drawn it, the variance
+    between draws is added once, or labels by lot that happened to point somewhere would look like data that help.
 
     The variance is that of the seeds' means plus that of the groups' means (cluster-robust), and the interval Student's,
     with Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019). The residual, seed by item, is in both variances.
@@ -143,18 +153,20 @@ def crossed(values: Sequence[Sequence[float]], *, groups: Sequence[str] | None =
     Of intervals called 95% as many held the truth in simulation: 87 to 98% with 2 seeds, 92 to 98% with 3, 94 to 98% with 5
     and 95 to 98% with 10; the fewest where seeds vary most. (Differences of -1, 0 and 1 on 100 to 400 items of 40 to 80
     groups; seeds varied by 0 to 6 standard errors of the items. tests/test_crossed_intervals.py measures some of it.)"""
-    parts = _parts(values, groups)
+    parts = _parts(values, groups, draws)
     _check(level)
     error, freedom = parts.error
     half = _student(level, freedom) * error
     return Interval(parts.value, parts.value - half, parts.value + half, parts.items, level)
 
 
-def crossed_p(values: Sequence[Sequence[float]], *, groups: Sequence[str] | None = None) -> float:
+def crossed_p(
+    values: Sequence[Sequence[float]], *, groups: Sequence[str] | None = None, draws: Sequence[float] = ()
+) -> float:
     """Return the two-sided p-value of a mean of zero: 1 less the level at which `crossed` just touches zero.
 
     1 where all values are zero, 0 (to rounding) where all are the same other one. Raises InputError as `crossed` does."""
-    parts = _parts(values, groups)
+    parts = _parts(values, groups, draws)
     error, freedom = parts.error
     if error == 0:
         return float(parts.value == 0)
@@ -239,6 +251,7 @@ def seeds_and_items(
     groups: Sequence[str] | None = None,
     level: float = 0.95,
     power: float = 0.8,
+    draws: Sequence[float] = (),
 ) -> Needed:
     """Return about how many seeds, and how many items, would make `crossed` show a difference of this size.
 
@@ -247,7 +260,7 @@ def seeds_and_items(
     error times the sum of two quantiles of Student's t, of the level and of the power (Cohen 1988, Statistical Power
     Analysis, ch. 2); the variances of seeds, groups and residual are told apart by their expected mean squares. Three seeds
     know their own variance badly, and a difference that was picked for its size is too large: take it for a plan, no more."""
-    parts = _parts(values, groups)
+    parts = _parts(values, groups, draws)
     _check(level)
     if not 0.5 <= power < 1:
         raise InputError(f"power must be 0.5 or more and less than 1, got {power}. 0.8 is usual.")
@@ -270,30 +283,36 @@ class _Parts(NamedTuple):
     by_seed: float
     by_group: float
     residual: float
+    by_draw: float
+    draws: int
 
     @property
     def error(self) -> tuple[float, float]:
         """The standard error, and Satterthwaite's degrees of freedom."""
-        return _error(self.by_seed, self.by_group, self.seeds, self.groups)
+        return self._error(self.by_seed, self.by_group, self.seeds, self.groups)
+
+    def _error(self, by_seed: float, by_group: float, seeds: int, groups: int) -> tuple[float, float]:
+        return _error({seeds: by_seed}, {groups: by_group}, {self.draws: self.by_draw})
 
     def smallest(self, seeds: int, groups: int, level: float, power: float) -> float:
         """The smallest difference that so many seeds and groups show with this power."""
         residual = self.residual * self.seeds * self.groups / (seeds * groups)
         by_seed = max(0.0, self.by_seed - self.residual) * self.seeds / seeds + residual
         by_group = max(0.0, self.by_group - self.residual) * self.groups / groups + residual
-        error, freedom = _error(by_seed, by_group, seeds, groups)
+        error, freedom = self._error(by_seed, by_group, seeds, groups)
         return (_student(level, freedom) + _student(2 * power - 1, freedom)) * error
 
 
-def _error(by_seed: float, by_group: float, seeds: int, groups: int) -> tuple[float, float]:
-    variance = by_seed + by_group
-    if variance == 0:
+def _error(*variances: Mapping[int, float]) -> tuple[float, float]:
+    """The root of the sum of variances, each by how many values it was found from, and Satterthwaite's degrees of freedom."""
+    known = [(count, variance) for each in variances for count, variance in each.items() if variance > 0]
+    total = sum(variance for _, variance in known)
+    if total == 0:
         return 0.0, 1.0  # of no width, whatever the degrees of freedom
-    share = by_seed / variance
-    return math.sqrt(variance), 1 / (share**2 / (seeds - 1) + (1 - share) ** 2 / (groups - 1))
+    return math.sqrt(total), 1 / sum((variance / total) ** 2 / (count - 1) for count, variance in known)
 
 
-def _parts(values: Sequence[Sequence[float]], groups: Sequence[str] | None) -> _Parts:
+def _parts(values: Sequence[Sequence[float]], groups: Sequence[str] | None, draws: Sequence[float]) -> _Parts:
     sums, counts = _table(values, groups)
     (seeds, places), items = sums.shape, int(counts.sum())
     value = float(sums.sum() / seeds / items)
@@ -304,7 +323,10 @@ def _parts(values: Sequence[Sequence[float]], groups: Sequence[str] | None) -> _
     by_seed = float((of_seeds**2).sum() / (seeds - 1) / seeds)
     by_group = float((of_groups**2).sum() * robust)
     residual = float((rest**2).sum() * robust / (seeds - 1) / seeds)
-    return _Parts(value, seeds, items, places, by_seed, by_group, residual)
+    if len(draws) == 1 or not all(map(math.isfinite, draws)):
+        raise InputError(f"draws are two or more finite means, got {list(draws)!r:.80}. Draw the data again under each seed.")
+    by_draw = float(variance(draws)) if len(draws) else 0.0
+    return _Parts(value, seeds, items, places, by_seed, by_group, residual, by_draw, len(draws))
 
 
 def _table(values: Sequence[Sequence[float]], groups: Sequence[str] | None) -> "tuple[np.ndarray, np.ndarray]":

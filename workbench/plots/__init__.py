@@ -15,8 +15,9 @@ from workbench.plots.maps import data_map
 from workbench.plots.searches import curves, repeats
 from workbench.plots.shares import Scores, Share, forest, proportions, spread, waterfall
 from workbench.plots.showing import png, show, svg
+from workbench.plots.trainings import arms, differences, training_curves
 
 __all__ = [
-    "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "by_gap", "coverage", "curves", "data_map", "dedup_sweep",
-    "forest", "gains", "percent", "png", "proportions", "removed", "repeats", "saturation", "show", "spread", "svg", "waterfall",
+    "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "arms", "by_gap", "coverage", "curves", "data_map", "dedup_sweep", "differences",
+    "forest", "gains", "percent", "png", "proportions", "removed", "repeats", "saturation", "show", "spread", "svg", "training_curves", "waterfall",
 ]  # fmt: skip

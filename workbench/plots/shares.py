@@ -96,7 +96,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class _Difference:
+class Difference:
     """A row for `forest`: how much more than its baseline a prompt scores."""
 
     prompt: str
@@ -108,7 +108,7 @@ class _Difference:
     n: int
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "_Difference":
+    def of(cls, row: Mapping[str, Any]) -> "Difference":
         try:
             return cls(*(row[name] for name in ("prompt", "baseline", "part", "difference", "low", "high", "n")))
         except KeyError as error:
@@ -214,7 +214,16 @@ def forest(rows: Any, *, what: str, of: Any) -> Any:
     rows = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
     if not rows:
         raise InputError("a forest needs at least one difference. Give a comparison, or rows of its table.")
-    lines = [_Difference.of(row) for row in rows]
+    lines = [Difference.of(row) for row in rows]
+    are_of_one = len({line.prompt for line in lines}) == 1
+    labels = [f"{line.part if are_of_one else line.label}, n {line.n:,}" for line in lines]
+    about = f"{what}: difference from {baselines(lines)} on the same inputs (mean, interval)"
+    return differences_figure(told(what, lines), labels, lines, about, of)
+
+
+def differences_figure(title: str, labels: Sequence[str], lines: Sequence[Any], about: str, of: Any) -> Any:
+    """Return labelled differences around a line at zero. A line has value, interval, is_control (drawn in grey) and shown, its
+    text; `about` is the title of their axis."""
     ends = [0.0, *(end for line in lines for end in line.interval)]
     least, most = min(ends), max(ends)
     room = (most - least) or 1.0
@@ -222,32 +231,29 @@ def forest(rows: Any, *, what: str, of: Any) -> Any:
         "type": "scatter", "mode": "lines", "x": [0, 0], "y": [-0.6, len(lines) - 0.4], "hoverinfo": "skip",
         "line": {"color": GREY, "width": 1.5},
     }  # fmt: skip
-    texts = text_marks([max(0.0, line.high) for line in lines], [line.shown for line in lines])
-    are_of_one = len({line.prompt for line in lines}) == 1
-    labels = [f"{line.part if are_of_one else line.label}, n {line.n:,}" for line in lines]
+    texts = text_marks([max(0.0, line.interval[1]) for line in lines], [line.shown for line in lines])
     step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if room <= 6 * step), room)
     axis = {
-        "title": f"{what}: difference from {_baselines(lines)} on the same inputs (mean, interval)", "tickformat": ".2~f",
-        "range": [least - 0.06 * room, most + 0.8 * room],
+        "title": about, "tickformat": ".2~f", "range": [least - 0.06 * room, most + 0.8 * room],
         "tickvals": [place * step for place in range(math.ceil(least / step), math.floor(most / step) + 1)],
     }  # fmt: skip
-    return labelled_rows(_told(what, lines), labels, [zero, dot_marks(lines), texts], axis, of)
+    return labelled_rows(title, labels, [zero, dot_marks(lines), texts], axis, of)
 
 
-def _told(what: str, lines: Sequence[_Difference]) -> str:
+def told(what: str, lines: Sequence[Difference]) -> str:
     """What the differences say in one line: those of all parts together, where there are such."""
     lines = [line for line in lines if line.part == "all"] or lines
-    if not (told := [line for line in lines if not line.is_control]):
-        return f"{what}: no difference from {_baselines(lines)} can be told"
-    said = ", ".join(f"{line.label} {signed(line.difference)}" for line in told[:3])
-    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    if not (clear := [line for line in lines if not line.is_control]):
+        return f"{what}: no difference from {baselines(lines)} can be told"
+    said = ", ".join(f"{line.label} {signed(line.difference)}" for line in clear[:3])
+    more = f" and {len(clear) - 3} more" if len(clear) > 3 else ""
     untold = (
-        f"; no difference can be told for {len(lines) - len(told)} of {len(lines)}" if len(told) < len(lines) else ""
+        f"; no difference can be told for {len(lines) - len(clear)} of {len(lines)}" if len(clear) < len(lines) else ""
     )
-    return f"{what}: {said}{more}, against {_baselines(lines)}{untold}"
+    return f"{what}: {said}{more}, against {baselines(lines)}{untold}"
 
 
-def _baselines(lines: Sequence[_Difference]) -> str:
+def baselines(lines: Sequence[Difference]) -> str:
     return ", ".join(dict.fromkeys(line.baseline for line in lines))
 
 

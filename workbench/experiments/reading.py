@@ -1,12 +1,4 @@
-"""Experiments: every generation run and every search for a prompt as one table, read from their folders each time.
-
-    found = experiments.find("data/runs")
-    found.query("SELECT name, model, cost, score FROM experiments WHERE status = 'finished' ORDER BY score DESC")
-    found.compare(found[0].id, found[1].id)
-
-No database stands beside the folders, so nothing can disagree with them: what is deleted is gone, and what is moved is
-found where it is. A generation run says in run.json what it was made with, and its shards, verdicts and ledger say the
-rest; every other experiment is a folder with an experiment.json, by `write`."""
+"""Every generation run, search and training as one table, read from their folders each time."""
 
 import contextlib
 import os
@@ -28,7 +20,7 @@ from workbench.llm.ledger import Ledger
 from workbench.runs import Run
 
 FILE = "experiment.json"
-GENERATION = "generation"
+GENERATION, OPTIMIZATION, TRAINING = "generation", "optimization", "training"
 _SURPLUS = "rows"  # the check that marks what is beyond the rows asked for: too many, and not bad
 _NOT_SEARCHED = ("shards", "verdicts")  # a run's own, of which there may be thousands
 _SHOWN = 20
@@ -54,7 +46,7 @@ _MAY_BE_UNKNOWN = {*_COUNTS, "cost", "low", "high"}
 class Experiment:
     """One generation run, search for a prompt, or training: what it was made with, what it took, what it scored.
 
-    `kind` is "generation", "optimization" or another word; `started` is ISO 8601 with a zone, "" where it is unknown;
+    `kind` is "generation", "optimization", "training" or another word; `started` is ISO 8601 with a zone, "" where it is unknown;
     `stopped` says why it ended early, "unfinished" while it runs and after a kill. `model` is the model as answered
     (several: with commas); of a run without a row, the one that was asked. Counts, tokens and cost (US dollars) are None
     where they are unknown, and `kept` where nothing was checked. A score is a mapping with split, part, prompt, value,
@@ -275,6 +267,18 @@ def read(folder: str | os.PathLike[str]) -> Experiment:
         raise StoreError(f"{path}: {error} {advice}") from None
 
 
+def at(folder: str | os.PathLike[str]) -> Experiment:
+    """Return the run, search or training of this very folder, as `find` does. Raises StoreError when it holds none that
+    can be read, with the reason."""
+    folder = Path(os.path.abspath(folder))
+    found = find(folder) if folder.is_dir() else Experiments((), folder)
+    for one in found:
+        if one.folder == folder:
+            return one
+    why = next((f" that can be read: {why}" for name, why in found.skipped if name == "."), "")
+    raise StoreError(f"{folder} holds no experiment{why or f'. Give a folder with a run.json or an {FILE} in it.'}")
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -445,7 +449,10 @@ def _made_with(experiment: Experiment) -> dict[str, str]:
     about = {
         name: getattr(experiment, name) for name in ("kind", "name", "base", "model", "endpoint", "prompts", "code")
     }
-    return dict(_flat({**about, **experiment.settings}))
+    ended = (
+        ("verdict", "reason") if experiment.kind == TRAINING else ()
+    )  # written beside the settings, and decides nothing
+    return dict(_flat({**about, **{name: value for name, value in experiment.settings.items() if name not in ended}}))
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
