@@ -17,7 +17,7 @@ from workbench.records import Document, Preference, Provenance, Span
 # As long in one list as in the other, place by place, so that length says nothing.
 PLAIN = ("In fact", "As a rule", "Put plainly", "As measured", "By definition", "To be quite exact", "There is no doubt that")
 HEDGED = ("Perhaps", "It may be", "Conceivably", "Some may say", "One could guess", "Arguably, perhaps", "Others would guess that")
-_SENTENCE = re.compile(r"[A-Z][^\n|*`#>:]{35,100}?\.(?=\s|$)")
+_SENTENCE = re.compile(r"(?<!\S)[A-Z][a-z]*\b[^\n|*`#>:]{20,55}?\.(?=\s|$)")
 
 
 def plain_or_hedged(documents: Sequence[Document], count: int, *, right: float = 1.0, seed: int = 0) -> list[Preference]:
@@ -55,16 +55,17 @@ _Sentence = tuple[str, Span]
 
 
 def _pairs(documents: Sequence[Document], count: int, draw: random.Random) -> list[tuple[Document, _Sentence, _Sentence]]:
-    """`count` pairs of sentences of one page, no sentence first in two of them."""
-    found = []
-    for document in documents:
-        sentences = list(_sentences(document))
-        others = sentences[1:] + sentences[:1]
-        found += [(document, first, second) for first, second in zip(sentences, others, strict=True) if first != second]
+    """`count` pairs of sentences of one page, near ones first, none twice."""
+    pages = [(document, list(_sentences(document))) for document in documents]
+    found: list[tuple[Document, _Sentence, _Sentence]] = []
+    for away in range(1, max((len(sentences) for _, sentences in pages), default=0)):
+        if len(found) >= count:
+            break
+        found += [(page, *pair) for page, sentences in pages for pair in zip(sentences, sentences[away:], strict=False)]
     if len(found) < count:
         raise InputError(f"these {len(documents):,} documents have {len(found):,} pairs of sentences, and {count:,} are wanted.")
     draw.shuffle(found)
-    # Which of two neighbours comes first must not go with the label.
+    # Which of two comes first on the page must not go with the label.
     return [(page, *(pair if draw.random() < 0.5 else pair[::-1])) for page, *pair in found[:count]]
 
 
@@ -81,4 +82,4 @@ def _preference(document: Document, chosen: str, rejected: str, span: Span) -> P
     made = Provenance(
         "train.known", operation="reformation", seed_kinds=("document",), parents=(document.id,), source=span
     )
-    return Preference(f"What does the page “{document.title}” say?", chosen, rejected, provenance=made)
+    return Preference(f"{document.title}?", chosen, rejected, provenance=made)
