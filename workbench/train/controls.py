@@ -325,8 +325,8 @@ def _counts(tokens: Sequence[int] | None, rows: Sequence[Record]) -> np.ndarray:
     counts = np.asarray(tokens)
     if counts.shape != (len(rows),) or counts.dtype.kind not in "iu" or counts.min() < 0:
         raise InputError(
-            f"tokens are one whole number for each of {len(rows):,} rows, got {counts.dtype} of shape {counts.shape}"
-            f"{', some below 0' if counts.size and counts.dtype.kind == 'i' and counts.min() < 0 else ''}."
+            f"tokens are one whole number for each of {len(rows):,} rows, in their order and 0 or more; got {counts.dtype} of "
+            f"shape {counts.shape}: {tokens!r:.60}. Count what the trainer is given of each row."
         )
     return counts.astype(np.int64)
 
@@ -349,7 +349,7 @@ def _drawn(tokens: np.ndarray, n: int, target: float, rng: np.random.Generator) 
             break
         pool = _pool(tokens, kept, rng)
         inside = kept[pool]
-        kept[pool] = _nearest(tokens[pool].tolist(), int(inside.sum()), tokens[pool][inside].sum() + missing, rng)
+        kept[pool] = _nearest(tokens[pool].tolist(), int(inside.sum()), tokens[pool][inside].sum() + missing)
         if len(pool) == len(tokens):
             break
     return kept
@@ -375,15 +375,14 @@ def _pool(tokens: np.ndarray, kept: np.ndarray, rng: np.random.Generator) -> np.
     sides = []
     for side in (kept, ~kept):
         places = rng.permutation(np.flatnonzero(side))
-        is_first = np.zeros(len(places), dtype=bool)
-        is_first[np.unique(tokens[places], return_index=True)[1]] = True
-        sides.append(np.concatenate([places[is_first], places[~is_first]]))
+        firsts = rng.permutation(np.unique(tokens[places], return_index=True)[1])
+        sides.append(np.concatenate([places[firsts], np.delete(places, firsts)]))
     inside, outside = sides
     inside = inside[: max(most // 2, most - len(outside))]
     return rng.permutation(np.concatenate([inside, outside[: most - len(inside)]]))
 
 
-def _nearest(tokens: Sequence[int], n: int, target: float, rng: np.random.Generator) -> np.ndarray:
+def _nearest(tokens: Sequence[int], n: int, target: float) -> np.ndarray:
     """True at n of the places, whose sum is the nearest to the target that there is, (rows,).
 
     By dynamic programming: reached[i][c] has a bit for every sum of c of the first i, above c times the smallest."""
@@ -393,16 +392,15 @@ def _nearest(tokens: Sequence[int], n: int, target: float, rng: np.random.Genera
         before, more = reached[-1], each - least
         reached.append([1] + [before[c] | before[c - 1] << more for c in range(1, n + 1)])
     sums = reached[-1][n]
+    # The set bit next below the target, and the one at it or next above.
     aim = min(max(0, math.floor(target) - n * least), sums.bit_length())
-    below, above = (sums & (2 << aim) - 1).bit_length() - 1, sums >> aim
+    below, above = (sums & (1 << aim) - 1).bit_length() - 1, sums >> aim
     nearest = [below, aim + (above & -above).bit_length() - 1 if above else below]
     left = min((at for at in nearest if at >= 0), key=lambda at: abs(at + n * least - target))
     chosen = np.zeros(len(tokens), dtype=bool)
     for place in reversed(range(len(tokens))):
         before, more = reached[place], tokens[place] - least
-        may_leave = before[n] >> left & 1
-        may_take = n > 0 and left >= more and before[n - 1] >> (left - more) & 1
-        if may_take and (not may_leave or rng.random() < 0.5):
+        if n > 0 and left >= more and before[n - 1] >> (left - more) & 1:
             chosen[place] = True
             n, left = n - 1, left - more
     return chosen
