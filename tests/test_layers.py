@@ -14,7 +14,7 @@ LAYERS = {
     "errors": 0, "_html": 0, "records": 1, "intervals": 1, "prompts": 2, "store": 2, "llm.client": 2, "_code": 2, "_colours": 1, "_background": 2, "llm": 3, "corpus": 3, "embed": 3,
     "runs": 4, "runner": 5, "recipes": 6, "quality": 6, "clusters": 5, "experiments": 6, "trl_forms": 6, "stages": 7, "personas": 8,
     "prompts.examples": 7, "prompts.comparison": 7, "prompts._asking": 7, "prompts.versions": 7, "prompts.optimize": 7, "prompts._desk": 7, "share": 7, "imports": 7, "train": 8, "review": 8, "report": 8,
-    "generate": 9, "plots": 10, "widgets": 10, "demo": 10, "__main__": 11,
+    "generate": 9, "plots": 10, "demo": 10, "widgets": 11, "__main__": 12,
 }  # fmt: skip
 HEAVY = {
     "torch", "transformers", "trl", "ray", "dspy", "litellm", "argilla", "umap", "hdbscan", "plotly", "ipywidgets", "pandas", "sklearn",

@@ -324,7 +324,9 @@ def _parts(values: Sequence[Sequence[float]], groups: Sequence[str] | None, draw
     by_group = float((of_groups**2).sum() * robust)
     residual = float((rest**2).sum() * robust / (seeds - 1) / seeds)
     if len(draws) == 1 or not all(map(math.isfinite, draws)):
-        raise InputError(f"draws are two or more finite means, got {list(draws)!r:.80}. Draw the data again under each seed.")
+        raise InputError(
+            f"draws are two or more finite means, got {list(draws)!r:.80}. Draw the data again under each seed."
+        )
     by_draw = float(variance(draws)) if len(draws) else 0.0
     return _Parts(value, seeds, items, places, by_seed, by_group, residual, by_draw, len(draws))
 

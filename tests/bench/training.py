@@ -41,10 +41,24 @@ def collect() -> None:
     """Write what the finished experiments found, judged again by the code as it is."""
     rows = []
     for kind in KINDS:
-        for folder in sorted((RUNS / kind.replace(" ", "-")).glob("*/items.parquet"), key=lambda path: int(path.parent.name)):
+        for folder in sorted(
+            (RUNS / kind.replace(" ", "-")).glob("*/items.parquet"), key=lambda path: int(path.parent.name)
+        ):
             found = compare.read(folder.parent)
-            differences = {each["control"]: [each["difference"], each["low"], each["high"]] for each in found.findings[0].table().to_pylist() if each["is_primary"]}
-            rows.append({"kind": kind, "seed": int(folder.parent.name), "verdict": found.verdict, "reason": found.findings[0].reason, "differences": differences})
+            differences = {
+                each["control"]: [each["difference"], each["low"], each["high"]]
+                for each in found.findings[0].table().to_pylist()
+                if each["is_primary"]
+            }
+            rows.append(
+                {
+                    "kind": kind,
+                    "seed": int(folder.parent.name),
+                    "verdict": found.verdict,
+                    "reason": found.findings[0].reason,
+                    "differences": differences,
+                }
+            )
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "verdicts.json").write_text(json.dumps(rows, indent=1) + "\n")
     for kind in KINDS:

@@ -161,10 +161,10 @@ class Compared:
             [label(row["experiment"]), row["arm"], row["metric"], f"{row['value']:.3f}", _between(row, "{:.3f}"), row["n"]]
             for row in self.metrics.to_pylist()
         ]  # fmt: skip
-        yield "differences", ["experiment", "baseline", "arm", "metric", "difference", "interval", "n", "how"], [
+        yield "differences", ["experiment", "baseline", "arm", "metric", "difference", "interval", "how"], [
             [
                 label(row["experiment"]), label(row["baseline"]), _arm(row), row["metric"], f"{row['difference']:+.3f}",
-                f"{_between(row, '{:+.3f}')} at {row['level']:.4g}" if row["low"] is not None else "none", row["n"], _how(row),
+                f"{_between(row, '{:+.3f}')} at {row['level']:.4g}" if row["low"] is not None else "none", _how(row),
             ]
             for row in self.differences.to_pylist()
         ]  # fmt: skip

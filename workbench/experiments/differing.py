@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from workbench.errors import StoreError, require
+from workbench import intervals
+from workbench.errors import StoreError
 from workbench.experiments.reading import GENERATION, OPTIMIZATION, Experiment, _columns
-from workbench.intervals import Interval
 
 ITEMS = "items.parquet"
 
@@ -125,7 +125,9 @@ class Pair:
         found |= {"difference": float(values.mean()), "n": values.shape[1], "seeds": values.shape[0]}
         if len(set(self.groups)) < 2:  # one group does not show how groups differ
             return found
-        interval = _crossed(values, groups=self.groups, level=level)
+        # Of one seed the interval is over items alone: the row twice has no variance between seeds.
+        of_two = values if len(values) > 1 else np.repeat(values, 2, axis=0)
+        interval = intervals.crossed(of_two, groups=self.groups, level=level)
         return found | {"low": interval.low, "high": interval.high}
 
 
@@ -162,21 +164,3 @@ def _unpaired(after: Mapping[str, Any], before: Mapping[str, Any], level: float)
     errors = [(row["high"] - row["low"]) / 2 / NormalDist().inv_cdf(0.975) for row in (after, before)]
     half = NormalDist().inv_cdf((1 + level) / 2) * math.hypot(*errors)
     return found | {"low": difference - half, "high": difference + half}
-
-
-def _crossed(values: np.ndarray, *, groups: Sequence[str] | None = None, level: float = 0.95) -> Interval:
-    """Return the mean of (seeds, items) with a t interval over seeds and over groups of items, both drawn at random.
-
-    The variance is that of the means of seeds plus the cluster-robust one of the means of items: what is left of both is
-    counted twice, so it errs to the wide side. Degrees of freedom: Satterthwaite 1946, doi:10.2307/3002019."""
-    stats = require("scipy.stats", extra="agreement")
-    mean, (seeds, items) = values.mean(), values.shape
-    _, of = np.unique(list(groups) if groups is not None else np.arange(items), return_inverse=True)
-    sums = np.bincount(of, weights=values.mean(axis=0) - mean)
-    parts = [(len(sums) / (len(sums) - 1) * (sums**2).sum() / items**2, len(sums) - 1)]
-    if seeds > 1:
-        parts.append((values.mean(axis=1).var(ddof=1) / seeds, seeds - 1))
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else 1
-    half = stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(variance)
-    return Interval(float(mean), float(mean - half), float(mean + half), items, level)

@@ -73,7 +73,9 @@ def load(path_or_hub_id: str | os.PathLike[str] = TINY) -> Base:
     of tiny-base that this workbench does not make."""
     if isinstance(path_or_hub_id, str) and path_or_hub_id.partition("@")[0] == "tiny-base":
         if path_or_hub_id not in ("tiny-base", TINY):
-            raise InputError(f"this workbench makes {TINY}, not {path_or_hub_id}. Use {TINY}, or the folder of that one.")
+            raise InputError(
+                f"this workbench makes {TINY}, not {path_or_hub_id}. Use {TINY}, or the folder of that one."
+            )
         return _described(TINY, tiny())
     from workbench.llm import local
 
@@ -141,7 +143,9 @@ def tiny(*, documents: str | os.PathLike[str] = DOCUMENTS, progress: bool = True
         if not folder.exists():
             temporary.rename(folder)
     except OSError as error:
-        raise RunError(f"cannot write {TINY} to {root}: {error.strerror}. Free some space (20 MB) and try again.") from None
+        raise RunError(
+            f"cannot write {TINY} to {root}: {error.strerror}. Free some space (20 MB) and try again."
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -24,7 +24,6 @@ pairs are alike, accuracy turns that little into far from a half. Rafailov et al
 
 import os
 import re
-import shutil
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -112,7 +111,9 @@ class Task:
 
     def __post_init__(self):
         if len(self.prompts) != len(self.wanted) or not len(self.prompts):
-            raise InputError(f"task {self.name!r} has {len(self.prompts):,} prompts and {len(self.wanted):,} answers; give one each.")
+            raise InputError(
+                f"task {self.name!r} has {len(self.prompts):,} prompts and {len(self.wanted):,} answers; give one each."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,9 @@ def exact_match(written: str, wanted: str) -> float:
 
     Rajpurkar et al. 2016, arXiv:1606.05250 (the rule of SQuAD's evaluation script)."""
     plain = lambda text: " ".join(
-        re.sub(r"\b(a|an|the)\b", " ", "".join(each for each in text.casefold() if each not in string.punctuation)).split()
+        re.sub(
+            r"\b(a|an|the)\b", " ", "".join(each for each in text.casefold() if each not in string.punctuation)
+        ).split()
     )
     return float(plain(written) == plain(wanted))
 
@@ -187,7 +190,9 @@ class Comparison:
 
     def _rows(self) -> list[tuple[str, str, str]]:
         first = self.findings[0]
-        shown = lambda row: f"{row['value']:.3f}" + ("" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})")
+        shown = lambda row: (
+            f"{row['value']:.3f}" + ("" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})")
+        )
         gain = lambda arm: str(found) if (found := first.of(arm)) else ""
         return [(row["arm"], shown(row), gain(row["arm"])) for row in self.arms]
 
@@ -197,9 +202,14 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         columns = ("arm", self.primary, f"{self.findings[0].treatment} is better by")
-        said = "".join(f"<div><b>{_html.escaped(each.verdict)}</b>: {_html.escaped(each.treatment)}. {_html.escaped(each.reason, 2000)}</div>" for each in self.findings)
+        said = "".join(
+            f"<div><b>{_html.escaped(each.verdict)}</b>: {_html.escaped(each.treatment)}. {_html.escaped(each.reason, 2000)}</div>"
+            for each in self.findings
+        )
         warning = "The rows were written by the offline rules, not by a model." if self.is_offline else ""
-        return _html.card("Worth training on?", self._about, said + _html.html_table(columns, self._rows()), warning=warning)
+        return _html.card(
+            "Worth training on?", self._about, said + _html.html_table(columns, self._rows()), warning=warning
+        )
 
 
 def run(
@@ -207,9 +217,9 @@ def run(
     *,
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | Base = TINY,
-    plan: Plan = Plan(),  # noqa: B008  frozen
+    plan: Plan = Plan(),
     held_out: Sequence[Record] = (),
-    measures: Measures = Measures(),  # noqa: B008  frozen
+    measures: Measures = Measures(),
 ) -> Comparison:
     """Return whether these rows are worth training on, by fine-tunes of `base` on them and on their controls.
 
@@ -254,7 +264,9 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
     """Return the experiment that finished in this folder. Raises StoreError where there is none, RunError while it is not done."""
     experiment = experiments.read(folder)
     if experiment.kind != "training" or experiment.status != "finished":
-        raise RunError(f"{folder} holds a {experiment.kind} that is {experiment.status}. The call that began it goes on with it.")
+        raise RunError(
+            f"{folder} holds a {experiment.kind} that is {experiment.status}. The call that began it goes on with it."
+        )
     items = store.read_table(Path(folder) / ITEMS)
     return Comparison(Path(folder), experiment, _judge(experiment, items, Path(folder)), items)
 
@@ -358,7 +370,9 @@ def _prepared(
     trained = _equal(named, count, wants_even, plan.split_seed)
     (size,) = {len(rows) for rows in trained.values()}
     if size < 4:
-        raise InputError(f"{size} rows are left to train on, and arms need 4 at least. Give more rows, or hold out fewer.")
+        raise InputError(
+            f"{size} rows are left to train on, and arms need 4 at least. Give more rows, or hold out fewer."
+        )
     left_out["to_make_arms_equal"] = sum(len(named[name]) - size for name in named)
     tokens = sum(map(count, next(iter(trained.values()))))
     groups = tuple(splits.groups(test, among=among))
@@ -398,7 +412,9 @@ def _equal(
         if name == smallest or len(rows) < 2:
             made[name] = rows
             continue
-        made[name] = controls.subset(given, len(rows), seed=seed, tokens=list(map(count, given)), total=total, name=name).rows
+        made[name] = controls.subset(
+            given, len(rows), seed=seed, tokens=list(map(count, given)), total=total, name=name
+        ).rows
         if abs(sum(map(count, made[name])) - total) > 0.001 * total:
             raise InputError(
                 f"{len(rows):,} rows of {name!r} cannot be brought to the {total:,} tokens of {smallest!r}: its rows are of other lengths. "
@@ -465,7 +481,12 @@ def _finish(out: Path, begun: Experiment, items: pa.Table, trained: Sequence[Tra
     primary = begun.settings["primary_metric"]
     metrics = [primary, *(name for name in dict.fromkeys(items["metric"].to_pylist()) if name != primary)]
     scores = [
-        {"split": "held_out", "part": metric, "prompt": row["arm"], **{name: row[name] for name in ("value", "low", "high", "n")}}
+        {
+            "split": "held_out",
+            "part": metric,
+            "prompt": row["arm"],
+            **{name: row[name] for name in ("value", "low", "high", "n")},
+        }
         for metric in metrics
         for row in _arms(items, metric, begun.settings["treatments"])
     ]
@@ -488,7 +509,11 @@ def _judge(experiment: Experiment, items: pa.Table, out: Path) -> tuple[Finding,
     longer = {row.id: side(row) for row in held} if isinstance(held[0], Preference) else None
     settings = experiment.settings
     return verdicts.judge(
-        items, settings["treatments"], primary=settings["primary_metric"], longer=longer, level=settings["plan"]["level"]
+        items,
+        settings["treatments"],
+        primary=settings["primary_metric"],
+        longer=longer,
+        level=settings["plan"]["level"],
     )
 
 
@@ -539,7 +564,9 @@ def _measured_base(out: Path, prepared: _Prepared, base: Base, measures: Measure
         return _keep(folder, key, BASE, None, prepared, values, _others(model, prepared, measures))
 
 
-def _measured(folder: Path, trained: Trained, arm: str, prepared: _Prepared, base: Base, measures: Measures) -> pa.Table:
+def _measured(
+    folder: Path, trained: Trained, arm: str, prepared: _Prepared, base: Base, measures: Measures
+) -> pa.Table:
     key = _key(prepared, measures, trained.key)
     if (kept := _kept(folder, key)) is not None:
         return kept
@@ -553,9 +580,17 @@ def _measured(folder: Path, trained: Trained, arm: str, prepared: _Prepared, bas
         else:
             found = model.log_probs(prepared.held_out)
             gained = found - np.load(folder.parents[1] / BASE / "log_probs.npy")
-            margin, likelier = trained.settings["beta"] * (gained[:, 0] - gained[:, 1]), {"likelier": _first_wins(found)}
+            margin, likelier = (
+                trained.settings["beta"] * (gained[:, 0] - gained[:, 1]),
+                {"likelier": _first_wins(found)},
+            )
         accuracy = np.where(margin > 0, 1.0, np.where(margin == 0, 0.5, 0.0))
-        values = {"probability": 1 / (1 + np.exp(-np.clip(margin, -500, 500))), "margin": margin, "accuracy": accuracy, **likelier}
+        values = {
+            "probability": 1 / (1 + np.exp(-np.clip(margin, -500, 500))),
+            "margin": margin,
+            "accuracy": accuracy,
+            **likelier,
+        }
         others = [] if trained.method == "reward" else _others(model, prepared, measures)
         return _keep(folder, key, arm, trained.seed, prepared, values, others)
 
@@ -610,7 +645,12 @@ def _keep(
     ]
     rows += [(arm, seed, item, item, metric, value) for item, metric, value in others]
     columns = list(zip(*rows, strict=True))
-    table = pa.table({name: pa.array(column, kind) for (name, kind), column in zip([(f.name, f.type) for f in _ITEMS], columns, strict=True)})
+    table = pa.table(
+        {
+            name: pa.array(column, kind)
+            for (name, kind), column in zip([(f.name, f.type) for f in _ITEMS], columns, strict=True)
+        }
+    )
     with store.atomically(folder / "measured.parquet") as temporary:
         pq.write_table(table.replace_schema_metadata({"key": key}), temporary)
     return table

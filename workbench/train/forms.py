@@ -84,7 +84,9 @@ def _exported(path: Path, method: str) -> list[Line]:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}. Export the records first: share.export(records, folder).") from None
+        raise InputError(
+            f"cannot read {path}: {error.strerror}. Export the records first: share.export(records, folder)."
+        ) from None
     found = []
     for number, raw in enumerate(text.splitlines(), 1):
         if not raw.strip():
@@ -92,7 +94,9 @@ def _exported(path: Path, method: str) -> list[Line]:
         try:
             line = orjson.loads(raw)
         except ValueError as error:
-            raise InputError(f"{path}, line {number}: {error}. The file was cut off or edited; export it again.") from None
+            raise InputError(
+                f"{path}, line {number}: {error}. The file was cut off or edited; export it again."
+            ) from None
         if method != "sft" and isinstance(line, dict) and {"chosen", "rejected"} == line.keys():
             line = _with_prompt(line)
         if method == "sft" and isinstance(line, dict) and isinstance(line.get("messages"), list) and line["messages"]:
@@ -122,11 +126,15 @@ def encoded(prompt: Any, completion: Any, tokenizer: Any) -> tuple[list[int], li
     with ends. Texts end with the end-of-text token, messages as the template ends them."""
     if isinstance(completion, str):
         first = tokenizer(prompt)["input_ids"]
-        both = tokenizer(prompt + completion + ("" if completion.endswith(tokenizer.eos_token) else tokenizer.eos_token))["input_ids"]
+        both = tokenizer(
+            prompt + completion + ("" if completion.endswith(tokenizer.eos_token) else tokenizer.eos_token)
+        )["input_ids"]
     else:
         first = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False)
         both = tokenizer.apply_chat_template([*prompt, *completion], tokenize=True, return_dict=False)
-    shared = next((at for at, (a, b) in enumerate(zip(first, both, strict=False)) if a != b), min(len(first), len(both)))
+    shared = next(
+        (at for at, (a, b) in enumerate(zip(first, both, strict=False)) if a != b), min(len(first), len(both))
+    )
     return both[:shared], both[shared:]
 
 
@@ -152,9 +160,13 @@ def fitting(lines: Sequence[Line], tokenizer: Any, length: int) -> tuple[list[in
     sizes = [longest(line, tokenizer) for line in lines]
     kept = [at for at, size in enumerate(sizes) if size <= length]
     if not kept:
-        raise InputError(f"every row is longer than {length:,} tokens; the shortest has {min(sizes):,}. Give a larger max_length.")
+        raise InputError(
+            f"every row is longer than {length:,} tokens; the shortest has {min(sizes):,}. Give a larger max_length."
+        )
     dropped = [
-        Failure("too_long", f"row {at} has {size:,} tokens, more than {length:,}") for at, size in enumerate(sizes) if size > length
+        Failure("too_long", f"row {at} has {size:,} tokens, more than {length:,}")
+        for at, size in enumerate(sizes)
+        if size > length
     ]
     return kept, dropped
 

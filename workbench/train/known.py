@@ -15,12 +15,30 @@ from workbench.errors import InputError
 from workbench.records import Document, Preference, Provenance, Span
 
 # As long in one list as in the other, place by place, so that length says nothing.
-PLAIN = ("In fact", "As a rule", "Put plainly", "As measured", "By definition", "To be quite exact", "There is no doubt that")
-HEDGED = ("Perhaps", "It may be", "Conceivably", "Some may say", "One could guess", "Arguably, perhaps", "Others would guess that")
+PLAIN = (
+    "In fact",
+    "As a rule",
+    "Put plainly",
+    "As measured",
+    "By definition",
+    "To be quite exact",
+    "There is no doubt that",
+)
+HEDGED = (
+    "Perhaps",
+    "It may be",
+    "Conceivably",
+    "Some may say",
+    "One could guess",
+    "Arguably, perhaps",
+    "Others would guess that",
+)
 _SENTENCE = re.compile(r"(?<!\S)[A-Z][a-z]*\b[^\n|*`#>:]{20,55}?\.(?=\s|$)")
 
 
-def plain_or_hedged(documents: Sequence[Document], count: int, *, right: float = 1.0, seed: int = 0) -> list[Preference]:
+def plain_or_hedged(
+    documents: Sequence[Document], count: int, *, right: float = 1.0, seed: int = 0
+) -> list[Preference]:
     """Return pairs about the pages: two sentences of one, of which one is stated and the other hedged.
 
     The stated one is chosen in exactly a share `right` of the pairs, 0 to 1, rounded. Raises InputError where the
@@ -33,7 +51,10 @@ def plain_or_hedged(documents: Sequence[Document], count: int, *, right: float =
     made = []
     for holds, (document, first, second) in zip(is_right, _pairs(documents, count, draw), strict=True):
         at = draw.randrange(len(PLAIN))
-        plain, hedged = (f"{opener}{'' if opener.endswith('that') else ','} {_lower(text[0])}" for opener, text in ((PLAIN[at], first), (HEDGED[at], second)))
+        plain, hedged = (
+            f"{opener}{'' if opener.endswith('that') else ','} {_lower(text[0])}"
+            for opener, text in ((PLAIN[at], first), (HEDGED[at], second))
+        )
         chosen, rejected = (plain, hedged) if holds else (hedged, plain)
         made.append(_preference(document, chosen, rejected, first[1]))
     return made
@@ -54,7 +75,9 @@ def longer(documents: Sequence[Document], count: int, *, seed: int = 0) -> list[
 _Sentence = tuple[str, Span]
 
 
-def _pairs(documents: Sequence[Document], count: int, draw: random.Random) -> list[tuple[Document, _Sentence, _Sentence]]:
+def _pairs(
+    documents: Sequence[Document], count: int, draw: random.Random
+) -> list[tuple[Document, _Sentence, _Sentence]]:
     """`count` pairs of sentences of one page, near ones first, none twice."""
     pages = [(document, list(_sentences(document))) for document in documents]
     found: list[tuple[Document, _Sentence, _Sentence]] = []
@@ -63,7 +86,9 @@ def _pairs(documents: Sequence[Document], count: int, draw: random.Random) -> li
             break
         found += [(page, *pair) for page, sentences in pages for pair in zip(sentences, sentences[away:], strict=False)]
     if len(found) < count:
-        raise InputError(f"these {len(documents):,} documents have {len(found):,} pairs of sentences, and {count:,} are wanted.")
+        raise InputError(
+            f"these {len(documents):,} documents have {len(found):,} pairs of sentences, and {count:,} are wanted."
+        )
     draw.shuffle(found)
     # Which of two comes first on the page must not go with the label.
     return [(page, *(pair if draw.random() < 0.5 else pair[::-1])) for page, *pair in found[:count]]

@@ -8,6 +8,7 @@ A trainer's own evaluation is not used: of DPO it says 0 where the model has not
 means over batches, so that a short last batch weighs as much as a full one."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ class Model:
         """Return the log-probability of chosen and rejected answer given the prompt, (rows, 2), in nats.
 
         Summed over the answer's tokens, its end among them; the whole of each answer, however long."""
-        sums, _ = self._answers([(line["prompt"], line[name]) for line in self._pairs(rows) for name in ("chosen", "rejected")])
+        sums, _ = self._answers(
+            [(line["prompt"], line[name]) for line in self._pairs(rows) for name in ("chosen", "rejected")]
+        )
         return sums.reshape(-1, 2)
 
     def rewards(self, rows: Sequence[Preference]) -> np.ndarray:
@@ -41,7 +44,11 @@ class Model:
         if not self.is_reward:
             raise InputError("only a reward model gives rewards: train one with trl_runs.reward().")
         lines = self._pairs(rows)
-        encoded = [sum(forms.encoded(line["prompt"], line[name], self.tokenizer), []) for line in lines for name in ("chosen", "rejected")]
+        encoded = [
+            [*itertools.chain(*forms.encoded(line["prompt"], line[name], self.tokenizer))]
+            for line in lines
+            for name in ("chosen", "rejected")
+        ]
         found = np.empty(len(encoded))
         for places, ids, mask in self._batches(encoded):
             found[places] = self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float().cpu().numpy()
@@ -75,7 +82,9 @@ class Model:
 
         if self.is_reward:
             raise InputError("a reward model writes nothing. Open a model of sft(), dpo() or orpo().")
-        wanted = [forms.opening(prompt, self.tokenizer, self.base)[-(self.base.window - max_tokens) :] for prompt in prompts]
+        wanted = [
+            forms.opening(prompt, self.tokenizer, self.base)[-(self.base.window - max_tokens) :] for prompt in prompts
+        ]
         found = [""] * len(wanted)
         ends = {self.tokenizer.eos_token_id, self.tokenizer.pad_token_id}
         for start in range(0, len(wanted), 16):
@@ -105,7 +114,9 @@ class Model:
 
         sums, counts = np.zeros(len(encoded)), np.array([len(answer) for _, answer in encoded])
         if longest := max((len(first) + len(second) for first, second in encoded), default=0) > self.base.window:
-            raise InputError(f"a row has {longest:,} tokens, and {self.base.name} reads {self.base.window:,}. Leave such rows out.")
+            raise InputError(
+                f"a row has {longest:,} tokens, and {self.base.name} reads {self.base.window:,}. Leave such rows out."
+            )
         for places, ids, mask in self._batches([first + second for first, second in encoded]):
             logits = self.model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
             found = torch.gather(logits.log_softmax(-1), 2, ids[:, 1:, None])[..., 0]
@@ -124,7 +135,9 @@ class Model:
             size = len(encoded[order[0]])
             places, order = order[: max(1, _BATCH_TOKENS // size)], order[max(1, _BATCH_TOKENS // size) :]
             fill = lambda row, value, size=size: row + [value] * (size - len(row))
-            ids = torch.tensor([fill(encoded[at], self.tokenizer.pad_token_id) for at in places], device=self.model.device)
+            ids = torch.tensor(
+                [fill(encoded[at], self.tokenizer.pad_token_id) for at in places], device=self.model.device
+            )
             mask = torch.tensor([fill([1] * len(encoded[at]), 0) for at in places], device=self.model.device)
             yield places, ids, mask
 
@@ -139,7 +152,9 @@ def opened(what: Trained | Base, *, base: Base | None = None) -> Iterator[Model]
     import transformers
 
     is_trained = isinstance(what, Trained)
-    base = base or (load(what.base.partition("@")[0] if what.base.startswith("tiny-base") else what.base) if is_trained else what)
+    base = base or (
+        load(what.base.partition("@")[0] if what.base.startswith("tiny-base") else what.base) if is_trained else what
+    )
     if is_trained and base.sha256 != what.base_sha256:
         raise InputError(
             f"{what.folder} was trained from {what.base} with the bytes {what.base_sha256}, and {base.name} has {base.sha256} now. "

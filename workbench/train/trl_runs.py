@@ -147,7 +147,7 @@ def sft(
     *,
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | Base = TINY,
-    settings: Settings = Settings(),  # noqa: B008  frozen
+    settings: Settings = Settings(),
     seed: int = 0,
     progress: bool = True,
 ) -> Trained:
@@ -163,7 +163,7 @@ def dpo(
     *,
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | Base = TINY,
-    settings: Settings = Settings(),  # noqa: B008  frozen
+    settings: Settings = Settings(),
     seed: int = 0,
     progress: bool = True,
 ) -> Trained:
@@ -179,7 +179,7 @@ def orpo(
     *,
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | Base = TINY,
-    settings: Settings = Settings(),  # noqa: B008  frozen
+    settings: Settings = Settings(),
     seed: int = 0,
     progress: bool = True,
 ) -> Trained:
@@ -195,7 +195,7 @@ def reward(
     *,
     out: str | os.PathLike[str],
     base: str | os.PathLike[str] | Base = TINY,
-    settings: Settings = Settings(),  # noqa: B008  frozen
+    settings: Settings = Settings(),
     seed: int = 0,
     progress: bool = True,
 ) -> Trained:
@@ -213,7 +213,9 @@ def read(folder: str | os.PathLike[str]) -> Trained:
         content["left_out"] = tuple(Failure(**each) for each in content["left_out"])
         return Trained(**content, folder=path.parent)
     except FileNotFoundError:
-        raise RunError(f"no training finished in {path.parent}: there is no {FILE}. Train with out={str(folder)!r}.") from None
+        raise RunError(
+            f"no training finished in {path.parent}: there is no {FILE}. Train with out={str(folder)!r}."
+        ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} is damaged: {error}. Delete {path.parent} and train again.") from None
 
@@ -269,7 +271,9 @@ def _train(method: str, rows: Any, out: Path, base: Base, settings: Settings, se
             try:
                 _save(trainer, tokenizer, base, out)
             except OSError as error:
-                raise RunError(f"cannot write the adapter to {out}: {error}. Free some space; the same call goes on.") from None
+                raise RunError(
+                    f"cannot write the adapter to {out}: {error}. Free some space; the same call goes on."
+                ) from None
         logged = _logged(out / STEPS)
         trained = Trained(
             method=method, base=base.name, base_sha256=base.sha256, seed=seed,
@@ -298,7 +302,9 @@ def _clear(out: Path, key: str) -> None:
     (out / STEPS).unlink(missing_ok=True)
 
 
-def _trainer(method: str, lines: list[Any], base: Base, tokenizer: Any, settings: Settings, seed: int, out: Path) -> Any:
+def _trainer(
+    method: str, lines: list[Any], base: Base, tokenizer: Any, settings: Settings, seed: int, out: Path
+) -> Any:
     import datasets
     import torch
     import transformers
@@ -450,7 +456,9 @@ class _Bar:
             self.bar.set_postfix_str(f"loss {rows[-1]['loss']:.3f}")
         if self.handle is not None and (time.monotonic() - self.drawn > 0.5 or done == steps):
             self.drawn = time.monotonic()
-            self.handle.update(self.html(_html.curve([(row["step"], row["loss"]) for row in rows], "steps", "loss", steps)))
+            self.handle.update(
+                self.html(_html.curve([(row["step"], row["loss"]) for row in rows], "steps", "loss", steps))
+            )
 
     def __exit__(self, *error: Any) -> None:
         self.context.__exit__(*error)

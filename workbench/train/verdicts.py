@@ -85,7 +85,11 @@ class Finding:
 
     def _repr_html_(self) -> str:
         rows = [(each.control, each.metric, str(each)) for each in self.differences]
-        return _html.card(f"{self.treatment}: {self.verdict}", self.reason, _html.html_table(("better than", "by", "difference"), rows))
+        return _html.card(
+            f"{self.treatment}: {self.verdict}",
+            self.reason,
+            _html.html_table(("better than", "by", "difference"), rows),
+        )
 
 
 def judge(
@@ -134,13 +138,17 @@ class _Measured:
                     )
             sign = -1 if is_lower_better(metric) else 1
             order = sorted(seeds, key=lambda seed: (seed is not None, seed))
-            self.values[arm, metric] = sign * np.array([[seeds[seed][item] for item in self.items[metric]] for seed in order])
+            self.values[arm, metric] = sign * np.array(
+                [[seeds[seed][item] for item in self.items[metric]] for seed in order]
+            )
 
     def less(self, arm: str, control: str, metric: str) -> np.ndarray:
         """The arm's values less the control's, (seeds, items)."""
         ours, theirs = self.values[arm, metric], self.values[control, metric]
         if len(theirs) not in (1, len(ours)):
-            raise InputError(f"{arm!r} has {len(ours)} seeds and {control!r} {len(theirs)}. Train both with the same seeds.")
+            raise InputError(
+                f"{arm!r} has {len(ours)} seeds and {control!r} {len(theirs)}. Train both with the same seeds."
+            )
         return ours - theirs
 
     def draws(self, control: str, metric: str) -> Sequence[float]:
@@ -160,17 +168,27 @@ class _Measured:
         """The gain over the base where the longer text is chosen in half of the pairs, by weight; None where it cannot be."""
         sides = np.array([longer[item] for item in self.items[metric]])
         groups = np.array(self.groups[metric])
-        if min(len(set(groups[sides == side])) for side in (0.0, 1.0)) < 2 or not 1 - _ONE_LENGTH < sides.mean() < _ONE_LENGTH:
+        if (
+            min(len(set(groups[sides == side])) for side in (0.0, 1.0)) < 2
+            or not 1 - _ONE_LENGTH < sides.mean() < _ONE_LENGTH
+        ):
             return None
         weights = np.where(sides == 1, 0.5 / (sides == 1).mean(), np.where(sides == 0, 0.5 / (sides == 0).mean(), 0.0))
         differences = self.less(arm, BASE, metric) * weights
         draws = self.draws(BALANCED, metric)
         found = intervals.crossed(differences, groups=groups.tolist(), level=level, draws=draws)
-        return Difference(arm, BALANCED, metric, found, intervals.crossed_p(differences, groups=groups.tolist(), draws=draws))
+        return Difference(
+            arm, BALANCED, metric, found, intervals.crossed_p(differences, groups=groups.tolist(), draws=draws)
+        )
 
 
 def _judged(
-    measured: _Measured, arm: str, treatments: Sequence[str], primary: str, longer: Mapping[str, float] | None, level: float
+    measured: _Measured,
+    arm: str,
+    treatments: Sequence[str],
+    primary: str,
+    longer: Mapping[str, float] | None,
+    level: float,
 ) -> Finding:
     seeds, groups = len(measured.values[arm, primary]), len(set(measured.groups[primary]))
     if seeds < 2 or groups < intervals.FEW:
@@ -195,7 +213,10 @@ def _judged(
     needed = None
     if least is not None and least != BALANCED:
         needed = intervals.seeds_and_items(
-            measured.less(arm, least, primary), groups=measured.groups[primary], level=level, draws=measured.draws(least, primary)
+            measured.less(arm, least, primary),
+            groups=measured.groups[primary],
+            level=level,
+            draws=measured.draws(least, primary),
         )
         reason += f" {str(needed)[0].upper()}{str(needed)[1:]}." if verdict == "no evidence" else ""
     return Finding(arm, verdict, reason, primary, tuple(found), needed)
@@ -214,7 +235,11 @@ def _decided(of: Mapping[str, Difference], primary: str, are_pairs: bool) -> tup
         return "harms", f"{reason}.", None
     must = [control for control in _MUST_BE_BEATEN if control in of]
     if not set(_BY_LOT) & of.keys():
-        return "no evidence", f"No arm with {' or '.join(_BY_LOT)} was trained, so any fine-tuning may do what this did. Train one.", None
+        return (
+            "no evidence",
+            f"No arm with {' or '.join(_BY_LOT)} was trained, so any fine-tuning may do what this did. Train one.",
+            None,
+        )
     lost = [control for control in must if of[control].interval.low <= 0]
     hardest = min(must, key=lambda control: of[control].interval.low)
     if lost:
@@ -226,17 +251,29 @@ def _decided(of: Mapping[str, Difference], primary: str, are_pairs: bool) -> tup
     if not are_pairs:
         return "helps", f"{gains}.", hardest
     if LENGTH not in of:
-        return "no evidence", f"{gains}, and no arm with {LENGTH} was trained, so length may be all there is to it. Train one.", hardest
+        return (
+            "no evidence",
+            f"{gains}, and no arm with {LENGTH} was trained, so length may be all there is to it. Train one.",
+            hardest,
+        )
     if of[LENGTH].interval.low <= 0:
         return "confounded by length", f"{gains}, but not over preferring the longer text, {of[LENGTH]}.", LENGTH
     if BALANCED in of and of[BALANCED].interval.low <= 0:
-        return "confounded by length", f"{gains}, but not where the longer text is chosen in half of the pairs, {of[BALANCED]}.", BALANCED
+        return (
+            "confounded by length",
+            f"{gains}, but not where the longer text is chosen in half of the pairs, {of[BALANCED]}.",
+            BALANCED,
+        )
     said = _listed([LENGTH, *([BALANCED] if BALANCED in of else [])], of)
     return "helps", f"{gains}, and over {said}.", min([*must, LENGTH], key=lambda control: of[control].interval.low)
 
 
 def _named(control: str) -> str:
-    return {BASE: "the untouched base", LENGTH: "preferring the longer text", BALANCED: "the base where lengths are balanced"}.get(control, control)
+    return {
+        BASE: "the untouched base",
+        LENGTH: "preferring the longer text",
+        BALANCED: "the base where lengths are balanced",
+    }.get(control, control)
 
 
 def _listed(controls: Sequence[str], of: Mapping[str, Difference]) -> str:
