@@ -267,6 +267,15 @@ def test_a_few_rows_of_another_size_are_found_where_they_decide():
     assert "as many as" in arm.about
 
 
+@pytest.mark.parametrize("inside", [1, 20, 32, 33, 60, 64])
+def test_up_to_64_rows_are_searched_whole(inside):
+    tokens, rng = np.random.default_rng(0).integers(0, 3000, 64), np.random.default_rng(1)
+    assert sorted(controls._pool(tokens, np.arange(64) < inside, rng)) == list(range(64))
+    kept = np.arange(200) < inside
+    pool = controls._pool(np.tile(tokens, 4)[:200], kept, rng)
+    assert len(set(pool.tolist())) == 64 and kept[pool].sum() == min(inside, 32)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_one_row_of_two_thousand_is_found_where_it_decides(seed):
     tokens = [*range(10, 510, 10)] * 40 + [253]

@@ -176,6 +176,9 @@ def test_leaks_of_any_two_parts_are_the_pairs_that_share_something(rows, data):
 TIES = {
     "a document": ("document", pair("a", document="d"), pair("b", document="d")),
     "a document that one names as a parent": ("document", pair("a", document="d"), pair("b", parents=["d"])),
+    "a document that is given and that text was taken of nowhere": (
+        "document", pair("a", parents=[DOCUMENTS[2].id]), pair("b", parents=[DOCUMENTS[2].id]),
+    ),
     "a document behind a persona": ("document", pair("a", parents=[PEOPLE[4].id]), pair("b", document=DOCUMENTS[0].id)),
     "a document behind an instruction's persona": (
         "document", pair("a", parents=[ASKED[4].id]), pair("b", parents=[DOCUMENTS[0].id]),
@@ -250,6 +253,9 @@ def test_identical_rows_stay_together_and_are_counted_but_are_no_tie():
     found = splits.split(rows, held_out=0.5)
     assert (len(found.train), len(found.held_out)) == (6, 6) and not any(found.ties.values())
     assert not {row.id for row in found.train} & {row.id for row in found.held_out}
+    for seed in range(5):
+        found = splits.split([*unrelated(1) * 10, *unrelated(10, start=1)], held_out=0.5, seed=seed)
+        assert len(found.held_out) == 10
 
 
 def test_parents_that_were_not_given_are_counted():
@@ -284,6 +290,13 @@ def test_other_seeds_hold_out_other_rows_each_about_as_often():
     counts = Counter(row.id for seed in range(200) for row in splits.split(rows, seed=seed).held_out)
     assert len(counts) == 20 and counts.total() == 200 * 20 * 0.3
     assert min(counts.values()) > 35 and max(counts.values()) < 85  # 60 wanted, 4 standard errors
+
+
+def test_large_groups_are_held_out_too():
+    rows = [*unrelated(10), *(pair(f"ask {at // 5}", f"c {at}", f"r {at}") for at in range(20))]
+    held = [splits.split(rows, seed=seed).held_out for seed in range(100)]
+    counts = Counter(row.prompt for some in held for row in some if row.prompt.startswith("ask"))
+    assert all(len(some) == 9 for some in held) and min(counts[f"ask {at}"] for at in range(4)) > 5 * 15
 
 
 def test_size_draws_whole_groups_first():
@@ -345,7 +358,8 @@ def test_a_split_prints_itself():
 
 def test_a_leak_names_what_is_shared():
     one, other = pair("a", "The same answer", "r", document="d"), pair("b", "x", "the SAME answer", document="d")
-    found = splits.leaks([*unrelated(3), one, one], [other, *unrelated(3, start=3)])
+    later = pair("c", "the same answer", "s")
+    found = splits.leaks([*unrelated(3), one, one, later], [other, *unrelated(3, start=3)])
     assert [str(leak) for leak in found] == [
         f"document d is in train (row {one.id}) and held out (row {other.id})",
         f"text “the same answer” is in train (row {one.id}) and held out (row {other.id})",

@@ -18,9 +18,12 @@ from workbench.train.trl_runs import Settings
 
 ROOT = Path(__file__).parents[2]
 RESULTS, RUNS = ROOT / "data" / "results" / "training", ROOT / "data" / "runs" / "bench"
-EXPERIMENTS, PAIRS = 20, 220
-# 10 steps of 16 pairs an arm and seed, at twice the default rate: enough for the signal, and 60 experiments in an hour.
-PLAN = {"settings": Settings(learning_rate=2e-3), "controls": ("shuffled labels", "length only", "random pairs")}
+EXPERIMENTS, PAIRS = 20, 120
+# 11 steps of 8 pairs an arm and seed, at twice the default rate: enough for the signal, and 60 experiments in an hour.
+PLAN = {
+    "settings": Settings(learning_rate=2e-3, batch_size=8),
+    "controls": ("shuffled labels", "length only", "random pairs"),
+}
 KINDS = {
     "signal": lambda pages, seed: known.plain_or_hedged(pages, PAIRS, seed=seed),
     "labels by lot": lambda pages, seed: known.plain_or_hedged(pages, PAIRS, right=0.5, seed=seed),

@@ -11,7 +11,7 @@ rest; every other experiment is a folder with an experiment.json, by `write`."""
 
 from workbench.experiments.comparing import Compared, compare
 from workbench.experiments.differing import is_lower_better
-from workbench.experiments.progress import CONTROLS, steps
+from workbench.experiments.progress import CONTROLS, STEPS, logged, steps
 from workbench.experiments.reading import (
     FILE,
     GENERATION,
@@ -26,6 +26,6 @@ from workbench.experiments.reading import (
 )
 
 __all__ = [
-    "CONTROLS", "FILE", "GENERATION", "OPTIMIZATION", "TRAINING", "Compared", "Experiment", "Experiments", "at", "compare", "find",
-    "is_lower_better", "read", "steps", "write",
+    "CONTROLS", "FILE", "GENERATION", "OPTIMIZATION", "STEPS", "TRAINING", "Compared", "Experiment", "Experiments", "at", "compare", "find",
+    "is_lower_better", "logged", "read", "steps", "write",
 ]  # fmt: skip

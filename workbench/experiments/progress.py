@@ -37,7 +37,7 @@ def steps(*folders: str | os.PathLike[str]) -> store.Rows:
             arm = path.parts[-3]
             arm = arms.get(arm, arm)
             about = {"experiment": folder.resolve().name, "arm": arm, "is_control": arm in CONTROLS}
-            rows += [about | {"seed": _seed(path)} | row for row in _logged(path)]
+            rows += [about | {"seed": _seed(path)} | row for row in logged(path)]
     others = sorted({name for row in rows for name in row} - _COLUMNS.keys())
     schema = pa.schema([*_COLUMNS.items(), *((name, pa.float64()) for name in others)])
     return store.Rows(pa.Table.from_pylist(rows, schema=schema))
@@ -57,7 +57,7 @@ def _seed(path: Path) -> int:
     return int(number)
 
 
-def _logged(path: Path) -> Iterator[dict[str, Any]]:
+def logged(path: Path) -> Iterator[dict[str, Any]]:
     """A row a step, with all that was logged of it: the loss and an evaluation come on lines of their own."""
     found: dict[int, dict[str, Any]] = {}
     lines = path.read_bytes().split(b"\n")

@@ -27,9 +27,11 @@ def memory_mb() -> float:
 
 @contextlib.contextmanager
 def alone(threads: int = 1) -> Iterator[None]:
-    """Within, torch sums in one order, nobody else's random numbers are drawn, and libraries say nothing of their own affairs."""
+    """Within, torch sums in one order, nobody else's random numbers are drawn, no network is used, and libraries say nothing of
+    their own affairs."""
     import datasets
     import torch
+    from huggingface_hub import constants
     from transformers.utils import logging
 
     before, bars, level = torch.get_num_threads(), datasets.are_progress_bars_disabled(), logging.get_verbosity()
@@ -37,12 +39,15 @@ def alone(threads: int = 1) -> Iterator[None]:
     datasets.disable_progress_bars()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # The base is a folder by now, and the libraries would still look for it at the Hub.
+    was_offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             # TRL hands transformers an argument by the name it had before; that is between the two.
             warnings.filterwarnings("ignore", message=".*checkpointing.* is deprecated", category=FutureWarning)
             yield
     finally:
+        constants.HF_HUB_OFFLINE = was_offline
         torch.set_num_threads(before)
         logging.set_verbosity(level)
         logging.enable_progress_bar()

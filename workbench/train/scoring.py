@@ -9,10 +9,14 @@ means over batches, so that a short last batch weighs as much as a full one."""
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from workbench.errors import InputError, require
 from workbench.records import Preference, Record
@@ -152,16 +156,15 @@ def opened(what: Trained | Base, *, base: Base | None = None) -> Iterator[Model]
     import transformers
 
     is_trained = isinstance(what, Trained)
-    base = base or (
-        load(what.base.partition("@")[0] if what.base.startswith("tiny-base") else what.base) if is_trained else what
-    )
-    if is_trained and base.sha256 != what.base_sha256:
+    is_adapter = is_trained and (what.folder / "adapter_config.json").exists()
+    must_match = is_adapter or base is not None  # all weights of their own need no base
+    base = base or (_base_of(what) if is_adapter else load(what.folder)) if is_trained else what
+    if is_trained and must_match and base.sha256 != what.base_sha256:
         raise InputError(
             f"{what.folder} was trained from {what.base} with the bytes {what.base_sha256}, and {base.name} has {base.sha256} now. "
             "Train again, or put the old base back."
         )
     is_reward = is_trained and what.method == "reward"
-    is_adapter = is_trained and (what.folder / "adapter_config.json").exists()
     kind = transformers.AutoModelForSequenceClassification if is_reward else transformers.AutoModelForCausalLM
     more = {"num_labels": 1} if is_reward else {}
     with _machine.alone(), torch.no_grad():
@@ -173,3 +176,24 @@ def opened(what: Trained | Base, *, base: Base | None = None) -> Iterator[Model]
             model = require("peft", extra="train").PeftModel.from_pretrained(model, what.folder)
         model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         yield Model(model, base, is_reward=is_reward)
+
+
+def _base_of(trained: Trained) -> Base:
+    """The base that an adapter names."""
+    folder = orjson.loads((trained.folder / "adapter_config.json").read_bytes())["base_model_name_or_path"]
+    return replace(load(folder), name=trained.base)
+
+
+def merged(trained: Trained, out: str | os.PathLike[str]) -> Path:
+    """Write the trained model whole, adapter and base in one, with its tokenizer, and return the folder: for `llm.Local`.
+
+    Raises InputError for a reward model, which writes nothing."""
+    if trained.method == "reward":
+        raise InputError(
+            "a reward model writes nothing, so no client can ask it. Score with scoring.opened(trained).rewards()."
+        )
+    with opened(trained) as model:
+        whole = model.model.merge_and_unload() if hasattr(model.model, "merge_and_unload") else model.model
+        whole.save_pretrained(out)
+        model.tokenizer.save_pretrained(out)
+    return Path(out)

@@ -18,6 +18,7 @@ LoRA: Hu et al. 2021, arXiv:2106.09685."""
 import contextlib
 import gc
 import importlib.metadata
+import json
 import math
 import os
 import shutil
@@ -31,7 +32,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from workbench import _html, store
+from workbench import _html, experiments, store
 from workbench._background import StopButton, only_writer, progress_bar
 from workbench.errors import InputError, RunError, require
 from workbench.records import Failure, Record, content_hash
@@ -41,7 +42,6 @@ from workbench.train.bases import TINY, Base, load
 
 METHODS = ("sft", "dpo", "orpo", "reward")
 FILE = "trained.json"
-STEPS = "steps.jsonl"
 # (LoRA, all weights) for models that people use, and for those below 10 million parameters, which learn nothing at such
 # rates in a few dozen steps. TRL's own defaults for DPO and ORPO, 1e-6, are for all weights of large models.
 _RATES = {"sft": (2e-4, 2e-5), "dpo": (2e-5, 1e-6), "orpo": (5e-5, 8e-6), "reward": (1e-4, 1e-5)}
@@ -54,7 +54,7 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
 class Settings:
     """How a model is trained. Whole epochs, so that arms of the same rows in another order see the same tokens.
 
-    `learning_rate` None is the method's own (see `rate`); it rises over the first tenth of the steps and falls as a cosine.
+    `learning_rate` None is the method's own (see `rate`); it rises over the first tenth of the steps, of 10 or more, and falls as a cosine.
     `lora_rank` 0 trains all weights. `beta` is DPO's temperature or ORPO's weight of the odds. `max_length` is in tokens,
     prompt and answer together, None for the base's window, at most 1,024. A checkpoint every `save_steps` steps. `threads`
     are the CPU's: with another number the sums, and so the last digits, are others."""
@@ -225,19 +225,14 @@ def steps(folder: str | os.PathLike[str]) -> pa.Table:
 
     `seconds` are of training, of all sittings; `tokens` those the model saw, padding not counted; rates, losses and rewards
     are means since the step before, named as TRL names them."""
-    rows = _logged(Path(folder) / STEPS)
+    rows = _logged(Path(folder) / experiments.STEPS)
     names = list(dict.fromkeys(["step", "steps", "seconds", "tokens", "loss", *(name for row in rows for name in row)]))
     types = {"step": pa.int64(), "steps": pa.int64(), "tokens": pa.int64()}
     return pa.table({name: pa.array([row.get(name) for row in rows], types.get(name, pa.float64())) for name in names})
 
 
 def _logged(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(orjson.loads(line))
-    return rows
+    return list(experiments.logged(path)) if path.exists() else []
 
 
 def _base(base: str | os.PathLike[str] | Base) -> Base:
@@ -274,7 +269,7 @@ def _train(method: str, rows: Any, out: Path, base: Base, settings: Settings, se
                 raise RunError(
                     f"cannot write the adapter to {out}: {error}. Free some space; the same call goes on."
                 ) from None
-        logged = _logged(out / STEPS)
+        logged = _logged(out / experiments.STEPS)
         trained = Trained(
             method=method, base=base.name, base_sha256=base.sha256, seed=seed,
             settings={**asdict(settings), "learning_rate": settings.rate(method, base), "max_length": settings.length(base)},
@@ -299,7 +294,7 @@ def _clear(out: Path, key: str) -> None:
         return
     for checkpoint in out.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    (out / STEPS).unlink(missing_ok=True)
+    (out / experiments.STEPS).unlink(missing_ok=True)
 
 
 def _trainer(
@@ -312,17 +307,20 @@ def _trainer(
     from peft import LoraConfig
 
     has_gpu = torch.cuda.is_available()
+    steps = math.ceil(len(lines) / settings.batch_size) * settings.epochs
     common: dict[str, Any] = {
         "output_dir": str(out), "use_cpu": not has_gpu, "bf16": has_gpu, "gradient_checkpointing": False, "report_to": "none",
         "num_train_epochs": settings.epochs, "per_device_train_batch_size": settings.batch_size,
-        "learning_rate": settings.rate(method, base), "lr_scheduler_type": "cosine", "warmup_steps": 0.1,
-        "max_length": settings.length(base), "seed": seed, "data_seed": seed, "disable_tqdm": True, "logging_steps": 1,
+        "learning_rate": settings.rate(method, base), "lr_scheduler_type": "cosine", "warmup_steps": steps // 10,
+        "max_length": settings.length(base), "seed": seed, "data_seed": seed, "disable_tqdm": True, "logging_nan_inf_filter": False, "logging_steps": 1,
         "save_strategy": "steps", "save_steps": settings.save_steps, "save_total_limit": 2, "dataloader_pin_memory": has_gpu,
     }  # fmt: skip
     transformers.set_seed(seed)  # a reward model's head and an adapter's weights are drawn before the trainer sets it
     kind = transformers.AutoModelForSequenceClassification if method == "reward" else transformers.AutoModelForCausalLM
     more = {"num_labels": 1} if method == "reward" else {}
-    model = kind.from_pretrained(base.folder, dtype=torch.bfloat16 if has_gpu else torch.float32, **more)
+    # All weights in bfloat16 would round small updates away; an adapter's are float32 in any case.
+    dtype = torch.bfloat16 if has_gpu and settings.lora_rank else torch.float32
+    model = kind.from_pretrained(base.folder, dtype=dtype, **more)
     model.config.pad_token_id = tokenizer.pad_token_id
     if method == "orpo":
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
@@ -358,9 +356,9 @@ def _fit(trainer: Any, out: Path, tokens: int, bar: "_Bar") -> int:
     """Train from the last whole checkpoint on, and return the steps made. Raises Stopped, after a checkpoint."""
     last = _last_checkpoint(out)
     done = int(last.name.partition("-")[2]) if last else 0
-    before = [row for row in _logged(out / STEPS) if row["step"] <= done]
-    (out / STEPS).write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in before))
-    with StopButton() as button, (out / STEPS).open("ab", buffering=0) as log:
+    before = [row for row in _logged(out / experiments.STEPS) if row["step"] <= done]
+    (out / experiments.STEPS).write_bytes(b"".join(_line(row) for row in before))
+    with StopButton() as button, (out / experiments.STEPS).open("ab", buffering=0) as log:
         trainer.add_callback(_watcher(log, bar, button, before, tokens))
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -372,9 +370,13 @@ def _fit(trainer: Any, out: Path, tokens: int, bar: "_Bar") -> int:
         raise Stopped(
             f"stopped at step {trainer.state.global_step:,} of {trainer.state.max_steps:,}, which is saved in {out}. The same call goes on."
         )
-    if not all(math.isfinite(row["loss"]) for row in _logged(out / STEPS) if row.get("loss") is not None):
+    if not all(math.isfinite(row["loss"]) for row in _logged(out / experiments.STEPS) if row.get("loss") is not None):
         raise RunError(f"the loss in {out} is no number any more. Take a smaller learning_rate.")
     return int(trainer.state.global_step)
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row).encode() + b"\n"  # not orjson: a loss may be NaN, and then it must be seen
 
 
 def _last_checkpoint(out: Path) -> Path | None:
@@ -412,7 +414,7 @@ def _watcher(log: Any, bar: "_Bar", button: StopButton, before: list[dict[str, A
             row = {"step": state.global_step, "steps": state.max_steps, "seconds": seconds, "tokens": part}
             row |= {name: float(value) for name, value in logs.items() if name not in row and name != "num_tokens"}
             row["tokens"] = int(logs.get("num_tokens", part))
-            log.write(orjson.dumps(row) + b"\n")
+            log.write(_line(row))
             shown.append(row)
             bar.show(shown, state.max_steps)
 
