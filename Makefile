@@ -19,10 +19,11 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 setup: $(VENV)/.ready  ## create .venv and install the lock (once)
 
-demo: setup  ## documents to dataset, a better prompt, preference pairs, people on a map, offline: tables, report.html, exports
+demo: setup  ## documents to dataset, a better prompt, preference pairs and what they are worth, people on a map, offline: tables, report.html, exports
 	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline --personas 12 --rows 200
 	$(PY) -m workbench optimize $(DOCS) --out data/demo/optimized --model offline/weak --examples 60
 	$(PY) -m workbench prefer data/pairs/written.jsonl --out data/demo/preferences
+	$(PY) -m workbench train data/demo/preferences/preference.preference_chat.jsonl --out data/demo/worth
 	$(PY) -m workbench personas $(DOCS) --out data/demo/people --rows 150
 	$(PY) -m workbench map data/demo/people/personas.parquet --out data/demo/map
 

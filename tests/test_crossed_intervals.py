@@ -131,7 +131,7 @@ def test_the_spread_of_pigeonhole_draws_is_that_of_owens_formula():
 def test_pigeonhole_draws_are_those_of_rows_and_columns_taken_by_hand():
     rng = np.random.default_rng(7)
     names = np.repeat(np.arange(15), rng.integers(1, 6, 15))
-    table = rng.normal(size=(5, len(names))) + rng.normal(size=(5, 1)) + rng.normal(size=15)[names]
+    table = 3 + rng.normal(size=(5, len(names))) + rng.normal(size=(5, 1)) + rng.normal(size=15)[names]
     means = []
     for _ in range(6000):
         columns = np.concatenate([np.flatnonzero(names == group) for group in rng.integers(0, 15, 15)])
@@ -285,9 +285,9 @@ def test_with_as_many_seeds_or_items_as_are_needed_four_in_five_experiments_show
 
 
 @given(tables, st.sampled_from([0.5, 0.8, 0.95]))
-@settings(max_examples=60, deadline=None)
+@example(np.tile([[1.0, 1, 1, 0], [1, 1, 1, -1]], 3), 0.5)  # 12 items are enough, and 1,000 are not
+@settings(max_examples=80, deadline=None)
 def test_an_experiment_is_large_enough_exactly_where_its_difference_is_not_below_the_smallest(table, power):
-    table = np.hstack([table] * 3)  # with 2 groups more seeds can be worse: t of 1 degree of freedom
     needed = intervals.seeds_and_items(table, power=power)
     if needed.value:
         enough = needed.smallest <= abs(needed.value)
@@ -303,6 +303,39 @@ def test_as_many_seeds_as_a_t_test_needs_where_items_say_nothing():
     wanted = next(n for n in itertools.count(2) if power(n) >= 0.8)
     assert wanted == 34 and abs(needed.seeds - wanted) <= 1
     assert needed.items == 2 and intervals.seeds_and_items(np.repeat(means[:30, None], 400, axis=1)).items is None
+
+
+def test_more_items_can_be_worse_with_few_seeds_and_fewer_are_not_advised_for_it():
+    of = lambda items: as_expected(np.random.default_rng(0), 3, items, seed_spread=0.17, value=0.48)
+    enough, too_many = intervals.seeds_and_items(of(300)), intervals.seeds_and_items(of(3000))
+    assert enough.smallest < 0.48 < too_many.smallest
+    assert enough.items < 300 and too_many.items is None
+    grown = intervals.seeds_and_items(of(50))  # 50 are too few
+    assert 50 < grown.items == enough.items
+
+
+def test_a_narrow_range_of_numbers_that_are_enough_is_found():
+    assert intervals._first(lambda count: 5_000 <= count <= 5_500, 300) == 5_000
+    assert intervals._first(lambda count: count >= 300, 300) == 300
+    assert intervals._first(lambda count: True, 300) == 2
+    assert intervals._first(lambda count: count > 10_000_000, 300) is None
+
+
+@pytest.mark.parametrize("draw", range(4))
+def test_the_smallest_difference_is_that_of_the_variances_written_out(draw):
+    rng = np.random.default_rng(draw)
+    names = rng.permutation(np.repeat(np.arange(8), [1, 2, 3, 4, 5, 6, 7, 12]))
+    table = rng.normal(size=(3, 40)) + 0.2 * draw * (rng.normal(size=(3, 1)) + rng.normal(size=8)[names])
+    of_seeds, of_groups, rest = stats.sem(table.mean(axis=1)) ** 2, 0.0, 0.0
+    for at in (names == group for group in range(8)):
+        of_groups += (table.mean(axis=0) - table.mean())[at].sum() ** 2 * 8 / 7 / 40**2
+        for row in table:
+            left = row - table.mean(axis=0) - row.mean() + table.mean()
+            rest += left[at].sum() ** 2 * 8 / 7 / 40**2 / (3 * 2)
+    of_seeds, of_groups = max(of_seeds, rest), max(of_groups, rest)  # neither is less than what both hold
+    freedom = (of_seeds + of_groups) ** 2 / (of_seeds**2 / 2 + of_groups**2 / 7)
+    wanted = stats.t.ppf([0.975, 0.9], freedom).sum() * (of_seeds + of_groups) ** 0.5
+    assert intervals.seeds_and_items(table, groups=names.tolist(), power=0.9).smallest == pytest.approx(wanted)
 
 
 def test_no_number_of_seeds_makes_up_for_items_that_differ_too_much():

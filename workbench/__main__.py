@@ -323,6 +323,62 @@ def map_(
     typer.echo(f"map      {folder}")
 
 
+@app.command()
+def train(
+    rows: Annotated[
+        Path,
+        typer.Argument(
+            help="What was exported: pairs (dpo, orpo, reward) or answered instructions (sft), Parquet or JSON Lines."
+        ),
+    ],
+    out: Out,
+    method: Annotated[
+        str, typer.Option(help="dpo, orpo, reward or sft. Default: dpo for pairs, sft for answers.")
+    ] = "",
+    base: Annotated[
+        str, typer.Option(help='The model to start from: a folder, a Hub id, or "tiny-base", which is made here once.')
+    ] = "tiny-base",
+    held_out: Annotated[
+        Path | None, typer.Option(help="Rows to measure on, of people if you have any. Default: a share of the rows.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many times each arm is trained; 3 at least for a verdict to hold.")
+    ] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="Default: the method's own for a base of this size.")
+    ] = None,
+    lora_rank: Annotated[int, typer.Option(min=0, help="Rank of the adapters; 0 trains all weights.")] = 16,
+    max_length: Annotated[int | None, typer.Option(min=8, help="Longer rows, in tokens, are left out.")] = None,
+) -> None:
+    """Fine-tune a base on rows and on the same rows broken on purpose, and say whether they are worth training on."""
+    from workbench import plots, share
+    from workbench.records import Preference
+    from workbench.train import compare as comparison
+    from workbench.train.trl_runs import Settings
+
+    with _told():
+        records = share.load(rows)
+        method = method or ("dpo" if records and isinstance(records[0], Preference) else "sft")
+        settings = Settings(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            lora_rank=lora_rank,
+            max_length=max_length,
+        )
+        plan = comparison.Plan(method=method, seeds=seeds, settings=settings)
+        found = comparison.run(
+            records, out=out, base=base, plan=plan, held_out=share.load(held_out) if held_out else ()
+        )
+        typer.echo(f"{found!r}\n")
+        typer.echo(f"experiment  {out}")
+        if picture := plots.png(plots.arms(found.arms, what=found.primary, of=found)):
+            (out / "arms.png").write_bytes(picture)
+            typer.echo(f"picture     {out / 'arms.png'}")
+
+
 @app.command("experiments")
 def experiments_(
     root: Annotated[Path, typer.Argument(help="The folder that runs, searches and trainings were written below.")],
