@@ -308,10 +308,12 @@ def _trainer(
 
     has_gpu = torch.cuda.is_available()
     steps = math.ceil(len(lines) / settings.batch_size) * settings.epochs
+    # The rate starts at 0, so that the first step teaches nothing: of fewer than 10 that would be too much.
+    warmup = math.ceil((steps - 1) / 10) if steps >= 10 else 0
     common: dict[str, Any] = {
         "output_dir": str(out), "use_cpu": not has_gpu, "bf16": has_gpu, "gradient_checkpointing": False, "report_to": "none",
         "num_train_epochs": settings.epochs, "per_device_train_batch_size": settings.batch_size,
-        "learning_rate": settings.rate(method, base), "lr_scheduler_type": "cosine", "warmup_steps": steps // 10,
+        "learning_rate": settings.rate(method, base), "lr_scheduler_type": "cosine", "warmup_steps": warmup,
         "max_length": settings.length(base), "seed": seed, "data_seed": seed, "disable_tqdm": True, "logging_nan_inf_filter": False, "logging_steps": 1,
         "save_strategy": "steps", "save_steps": settings.save_steps, "save_total_limit": 2, "dataloader_pin_memory": has_gpu,
     }  # fmt: skip
