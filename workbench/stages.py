@@ -194,7 +194,6 @@ def _why_not(stage: Stage, before: list[Stage], gates: Gates) -> str:
 
 def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) -> Stage:
     losses, made = run.losses, run.record_count
-    answered = made + sum(count for reason, count in losses.items() if reason not in runner._NO_ANSWER)
     evidenced = made + losses["evidence"]
     duplicates = (
         Counter(verdict.reason for verdict in verdicts if not verdict.passed)["duplicate"]
@@ -205,12 +204,19 @@ def _measure(run: Run, verdicts: Iterable[Verdict], target: int, accepted: int) 
     openings = opening_table(asked).slice(0, 1).to_pylist() or [{"opening": "", "share": 0.0}]
     return Stage(
         target, run.tasks, made, accepted,
-        parse_rate=1 - losses["parse"] / answered if answered else 0.0,
+        parse_rate=parse_rate(run),
         evidence_rate=made / evidenced if evidenced else 0.0,
         duplicate_rate=duplicates / made if made else 0.0,
         opening_share=openings[0]["share"],
         opening=openings[0]["opening"],
     )  # fmt: skip
+
+
+def parse_rate(run: Run) -> float:
+    """Return the share of a run's answers that could be read, 0 to 1; 0 where nothing was answered."""
+    losses = run.losses
+    answered = run.record_count + sum(count for reason, count in losses.items() if reason not in runner._NO_ANSWER)
+    return 1 - losses["parse"] / answered if answered else 0.0
 
 
 def _rates(stage: Stage) -> str:

@@ -36,11 +36,16 @@ def steps(*folders: str | os.PathLike[str]) -> store.Rows:
         for path in sorted(folder.glob(f"arms/*/seed-*/{STEPS}")):
             arm = path.parts[-3]
             arm = arms.get(arm, arm)
-            about = {"experiment": folder.resolve().name, "arm": arm, "is_control": arm in CONTROLS}
+            about = {"experiment": folder.resolve().name, "arm": arm, "is_control": _is_control(arm)}
             rows += [about | {"seed": _seed(path)} | row for row in logged(path)]
     others = sorted({name for row in rows for name in row} - _COLUMNS.keys())
     schema = pa.schema([*_COLUMNS.items(), *((name, pa.float64()) for name in others)])
     return store.Rows(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _is_control(arm: str) -> bool:
+    """True of a control, also of one at a size: "10 rows, shuffled labels"."""
+    return arm.rpartition(", ")[2] in CONTROLS
 
 
 def _arms(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from workbench._html import ACCENT, GREY
 from workbench.plots.diversity import coverage, dedup_sweep, gains, removed, saturation
 from workbench.plots.drawing import OFFLINE_NOTE, percent
 from workbench.plots.judges import agreement, by_gap
+from workbench.plots.learning import learning_curve
 from workbench.plots.maps import data_map
 from workbench.plots.searches import curves, repeats
 from workbench.plots.shares import Scores, Share, forest, proportions, spread, waterfall
@@ -19,5 +20,5 @@ from workbench.plots.trainings import arms, differences, training_curves
 
 __all__ = [
     "ACCENT", "GREY", "OFFLINE_NOTE", "Scores", "Share", "agreement", "arms", "by_gap", "coverage", "curves", "data_map", "dedup_sweep", "differences",
-    "forest", "gains", "percent", "png", "proportions", "removed", "repeats", "saturation", "show", "spread", "svg", "training_curves", "waterfall",
+    "forest", "gains", "learning_curve", "percent", "png", "proportions", "removed", "repeats", "saturation", "show", "spread", "svg", "training_curves", "waterfall",
 ]  # fmt: skip

@@ -22,10 +22,11 @@ characters`, and the score of a task.
 `probability` decides by default, not `accuracy`: labels by lot push a model a little one way or the other, and if held-out
 pairs are alike, accuracy turns that little into far from a half. Rafailov et al. 2023, arXiv:2305.18290, eq. 5 and 7."""
 
+import contextlib
 import os
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -233,19 +234,14 @@ def run(
     and measured stays, and the same call goes on."""
     base = base if isinstance(base, Base) else load(base)
     prepared = _prepared(treatments, base, plan, held_out)
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {out}: {error.strerror}. Give out= a folder that can be written.") from None
-    with only_writer(out):
+    with _folder(out) as out:
         begun = _begin(out, prepared, base, plan, measures)
         seen, tables = [], [_measured_base(out, prepared, base, measures)]
         total = plan.seeds * len(prepared.names)
         with progress_bar(begun.name, total, "trainings") as bar:
             for seed in range(plan.seeds):
                 for arm in prepared.arms(seed):
-                    folder = out / "arms" / arm.name.replace(" ", "-") / f"seed-{seed}"
+                    folder = _arm_folder(out, arm.name, seed)
                     if bar is not None:
                         bar.set_postfix_str(f"{arm.name}, seed {seed}")
                     trained = _train(plan.method)(arm.rows, out=folder, base=base, settings=plan.settings, seed=seed)
@@ -254,10 +250,7 @@ def run(
                     seen.append(trained)
                     if bar is not None:
                         bar.update()
-        items = pa.concat_tables(tables)
-        with store.atomically(out / ITEMS) as temporary:
-            pq.write_table(items, temporary)
-        return _finish(out, begun, items, seen)
+        return _finish(out, begun, _written(out, tables), seen)
 
 
 def read(folder: str | os.PathLike[str]) -> Comparison:
@@ -271,18 +264,29 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
     return Comparison(Path(folder), experiment, _judge(experiment, items, Path(folder)), items)
 
 
+@contextlib.contextmanager
+def _folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Make the folder, and hold it for one experiment."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {out}: {error.strerror}. Give out= a folder that can be written.") from None
+    with only_writer(out):
+        yield out
+
+
 # --- rows and arms --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The rows of each treatment, as many and with as many tokens each, and what they are measured on."""
+    """The rows of each treatment and what they are measured on. As `_prepared` gives it, they have as many rows and tokens each."""
 
     treatments: Mapping[str, tuple[Record, ...]]
     held_out: tuple[Record, ...]
     groups: tuple[str, ...]
     controls: tuple[str, ...]
-    tokens: int  # of an arm, in one epoch
     fits: Callable[..., bool]
     count: Callable[[Record], int]
     left_out: Mapping[str, int]
@@ -294,6 +298,11 @@ class _Prepared:
     @property
     def rows(self) -> int:
         return len(next(iter(self.treatments.values())))
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of an arm in one epoch."""
+        return sum(map(self.count, next(iter(self.treatments.values()))))
 
     def arms(self, seed: int) -> list[Arm]:
         """Every arm that is trained under this seed, the controls drawn for it."""
@@ -315,6 +324,22 @@ class _Prepared:
 def _prepared(
     given: Sequence[Record] | Mapping[str, Sequence[Record]], base: Base, plan: Plan, held_out: Sequence[Record]
 ) -> _Prepared:
+    """The treatments at equal rows and tokens, apart from what is held out."""
+    apart = _apart(given, base, plan, held_out)
+    trained = _equal(apart.treatments, apart.count, verdicts.TWICE in plan.control_names, plan.split_seed)
+    (size,) = {len(rows) for rows in trained.values()}
+    if size < 4:
+        raise InputError(
+            f"{size} rows are left to train on, and arms need 4 at least. Give more rows, or hold out fewer."
+        )
+    too_many = sum(len(rows) - size for rows in apart.treatments.values())
+    return replace(apart, treatments=trained, left_out={**apart.left_out, "to_make_arms_equal": too_many})
+
+
+def _apart(
+    given: Sequence[Record] | Mapping[str, Sequence[Record]], base: Base, plan: Plan, held_out: Sequence[Record]
+) -> _Prepared:
+    """The treatments as they are trained on, without rows that are too long, apart from what is held out."""
     named = dict(given) if isinstance(given, Mapping) else {"all": given}
     if not named or any(not len(rows) for rows in named.values()):
         empty = next((name for name, rows in named.items() if not len(rows)), "all")
@@ -365,18 +390,8 @@ def _prepared(
     order = np.random.default_rng(plan.split_seed).permutation(len(test))[: plan.max_held_out]
     left_out["held_out_beyond_max"] = len(test) - len(order)
     test = tuple(test[at] for at in sorted(order))
-    count = lambda row: sizes(row)[0]
-    wants_even = verdicts.TWICE in plan.control_names
-    trained = _equal(named, count, wants_even, plan.split_seed)
-    (size,) = {len(rows) for rows in trained.values()}
-    if size < 4:
-        raise InputError(
-            f"{size} rows are left to train on, and arms need 4 at least. Give more rows, or hold out fewer."
-        )
-    left_out["to_make_arms_equal"] = sum(len(named[name]) - size for name in named)
-    tokens = sum(map(count, next(iter(trained.values()))))
     groups = tuple(splits.groups(test, among=among))
-    return _Prepared(trained, test, groups, plan.control_names, tokens, fits, count, left_out)
+    return _Prepared(named, test, groups, plan.control_names, fits, lambda row: sizes(row)[0], left_out)
 
 
 def _as_trained(rows: Sequence[Record]) -> tuple[Record, ...]:
@@ -428,7 +443,7 @@ def _check_equal(trained: Trained, prepared: _Prepared, arm: Arm) -> None:
     epochs = trained.settings["epochs"]
     rows, tokens = trained.rows / epochs, trained.tokens / epochs
     # Dealt to another prompt, an answer's first token may merge with the prompt's last one.
-    if rows != prepared.rows or abs(tokens - prepared.tokens) > 0.001 * prepared.tokens:
+    if rows != prepared.rows or abs(tokens - prepared.tokens) > max(1, 0.001 * prepared.tokens):
         raise RunError(
             f"arm {arm.name!r} saw {rows:,.0f} rows and {tokens:,.0f} tokens an epoch, and the others {prepared.rows:,} and "
             f"{prepared.tokens:,}. Their difference would not be the data's."
@@ -437,6 +452,10 @@ def _check_equal(trained: Trained, prepared: _Prepared, arm: Arm) -> None:
 
 def _train(method: str) -> Callable[..., Trained]:
     return {"sft": trl_runs.sft, "dpo": trl_runs.dpo, "orpo": trl_runs.orpo, "reward": trl_runs.reward}[method]
+
+
+def _arm_folder(out: Path, arm: str, seed: int) -> Path:
+    return out / "arms" / arm.replace(" ", "-") / f"seed-{seed}"
 
 
 # --- the experiment's file ------------------------------------------------------------------------------------------
@@ -462,6 +481,11 @@ def _begin(out: Path, prepared: _Prepared, base: Base, plan: Plan, measures: Mea
         prompts=sorted({each.prompt for each in made if each.prompt}), is_offline=any(each.is_offline for each in made),
         settings=registered, folder=out,
     )  # fmt: skip
+    return _begun(out, begun, prepared.held_out)
+
+
+def _begun(out: Path, begun: Experiment, held_out: Sequence[Record]) -> Experiment:
+    """Write the experiment and its held-out rows; where it was begun before, as it was, from then on."""
     if (out / experiments.FILE).exists():
         before = experiments.read(out)
         differing = [name for name, value in begun.settings.items() if before.settings.get(name) != value]
@@ -471,14 +495,33 @@ def _begin(out: Path, prepared: _Prepared, base: Base, plan: Plan, measures: Mea
                 "it: give this one a folder of its own, or delete that one."
             )
         begun = replace(begun, started=before.started)
-    store.write(list(prepared.held_out), out / HELD_OUT)
+    store.write(list(held_out), out / HELD_OUT)
     experiments.write(out, begun)
     return begun
 
 
 def _finish(out: Path, begun: Experiment, items: pa.Table, trained: Sequence[Trained]) -> Comparison:
     findings = _judge(begun, items, out)
-    primary = begun.settings["primary_metric"]
+    about = {
+        "verdicts": {each.treatment: each.verdict for each in findings},
+        "reasons": {each.treatment: each.reason for each in findings},
+    }
+    done = _done(replace(begun, records=begun.settings["equal"]["rows"]), items, trained, about)
+    experiments.write(out, done)
+    return Comparison(out, done, findings, items)
+
+
+def _written(out: Path, tables: Sequence[pa.Table]) -> pa.Table:
+    """All items in one table, which is written."""
+    items = pa.concat_tables(tables)
+    with store.atomically(out / ITEMS) as temporary:
+        pq.write_table(items, temporary)
+    return items
+
+
+def _done(begun: Experiment, items: pa.Table, trained: Sequence[Trained], about: Mapping[str, Any]) -> Experiment:
+    """The experiment with its scores, that of the first treatment that was trained for "all", and with what they took."""
+    treatments, primary = begun.settings["treatments"], begun.settings["primary_metric"]
     metrics = [primary, *(name for name in dict.fromkeys(items["metric"].to_pylist()) if name != primary)]
     scores = [
         {
@@ -488,19 +531,16 @@ def _finish(out: Path, begun: Experiment, items: pa.Table, trained: Sequence[Tra
             **{name: row[name] for name in ("value", "low", "high", "n")},
         }
         for metric in metrics
-        for row in _arms(items, metric, begun.settings["treatments"])
+        for row in _arms(items, metric, treatments)
     ]
-    first = next(row for row in scores if row["part"] == primary and row["prompt"] == begun.settings["treatments"][0])
-    about = {
-        "verdicts": {each.treatment: each.verdict for each in findings}, "reasons": {each.treatment: each.reason for each in findings},
+    first = [row for name in treatments for row in scores if (row["part"], row["prompt"]) == (primary, name)][:1]
+    took = {
         "device": trained[0].device, "memory_mb": max(each.memory_mb for each in trained), "libraries": dict(trained[0].libraries),
-    }  # fmt: skip
-    done = replace(
-        begun, stopped="", seconds=round(sum(each.seconds for each in trained), 1), scores=[{**first, "part": "all"}, *scores],
-        settings={**begun.settings, **about}, records=begun.settings["equal"]["rows"],
+    } if trained else {}  # fmt: skip
+    return replace(
+        begun, stopped="", seconds=round(sum(each.seconds for each in trained), 1),
+        scores=[*({**row, "part": "all"} for row in first), *scores], settings={**begun.settings, **about, **took},
     )  # fmt: skip
-    experiments.write(out, done)
-    return Comparison(out, done, findings, items)
 
 
 def _judge(experiment: Experiment, items: pa.Table, out: Path) -> tuple[Finding, ...]:
