@@ -41,7 +41,7 @@ from workbench import _html, experiments, intervals, store
 from workbench._background import only_writer, progress_bar
 from workbench.errors import InputError, RunError
 from workbench.experiments import Experiment
-from workbench.records import QA, Instruction, Preference, Record, content_hash, one_kind
+from workbench.records import QA, Instruction, Preference, Record, by_id, content_hash, one_kind
 from workbench.train import controls, forms, scoring, splits, trl_runs, verdicts
 from workbench.train.bases import TINY, Base, load
 from workbench.train.controls import Arm
@@ -50,6 +50,7 @@ from workbench.train.verdicts import BASE, Finding
 
 PRIMARY = {"dpo": "probability", "orpo": "probability", "reward": "probability", "sft": "loss"}
 PAIR_METRICS = ("probability", "margin", "accuracy", "likelier")
+TEXT_LOSS, ANSWER_CHARACTERS = "text loss", "answer characters"
 _CONTROLS = {
     "pairs": (verdicts.SHUFFLED, verdicts.LENGTH, verdicts.RANDOM, verdicts.TWICE),
     "sft": (verdicts.MISMATCHED, verdicts.TWICE),
@@ -115,6 +116,10 @@ class Task:
             raise InputError(
                 f"task {self.name!r} has {len(self.prompts):,} prompts and {len(self.wanted):,} answers; give one each."
             )
+        if experiments.is_lower_better(self.name) or self.name in (*PAIR_METRICS, ANSWER_CHARACTERS):
+            raise InputError(
+                f"task {self.name!r} has the name of another metric, or of a loss. Call it something else."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +134,12 @@ class Measures:
 
     @property
     def content_id(self) -> str:
-        task = self.task and [self.task.name, list(self.task.prompts), list(self.task.wanted), self.task.score.__name__]
+        task = self.task and [
+            self.task.name,
+            list(self.task.prompts),
+            list(self.task.wanted),
+            getattr(self.task.score, "__name__", ""),
+        ]
         return content_hash([list(self.texts), self.answers, task, self.max_tokens])
 
 
@@ -138,18 +148,14 @@ def exact_match(written: str, wanted: str) -> float:
 
     Rajpurkar et al. 2016, arXiv:1606.05250 (the rule of SQuAD's evaluation script)."""
     plain = lambda text: " ".join(
-        re.sub(
-            r"\b(a|an|the)\b", " ", "".join(each for each in text.casefold() if each not in string.punctuation)
-        ).split()
+        re.sub(r"\b(a|an|the)\b", " ", "".join(each for each in text.lower() if each not in string.punctuation)).split()
     )
     return float(plain(written) == plain(wanted))
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What came of an experiment: `findings`, one a treatment; `items`, a row a measurement; the `experiment` as it is filed.
-
-    `trained` are the trainings that were made or found, in no arm but those that are trained."""
+    """What came of an experiment: `findings`, one a treatment; `items`, a row a measurement; the `experiment` as it is filed."""
 
     folder: Path
     experiment: Experiment
@@ -233,7 +239,11 @@ def run(
     was begun with other data or another plan; RunError where a training fails; Stopped at the stop button. What was trained
     and measured stays, and the same call goes on."""
     base = base if isinstance(base, Base) else load(base)
+    _check_primary(plan, measures)
     prepared = _prepared(treatments, base, plan, held_out)
+    for seed in range(plan.seeds):  # before hours of training: some controls cannot be made, or not as long
+        for arm in prepared.arms(seed):
+            _check_equal(arm, len(arm), sum(map(prepared.count, arm.rows)), prepared)
     with _folder(out) as out:
         begun = _begin(out, prepared, base, plan, measures)
         seen, tables = [], [_measured_base(out, prepared, base, measures)]
@@ -245,7 +255,8 @@ def run(
                     if bar is not None:
                         bar.set_postfix_str(f"{arm.name}, seed {seed}")
                     trained = _train(plan.method)(arm.rows, out=folder, base=base, settings=plan.settings, seed=seed)
-                    _check_equal(trained, prepared, arm)
+                    epochs = trained.settings["epochs"]
+                    _check_equal(arm, trained.rows / epochs, trained.tokens / epochs, prepared)
                     tables.append(_measured(folder, trained, arm.name, prepared, base, measures))
                     seen.append(trained)
                     if bar is not None:
@@ -321,6 +332,37 @@ class _Prepared:
         ]
 
 
+def _check_primary(plan: Plan, measures: Measures) -> None:
+    """Raise InputError for a primary metric that will not be measured, or of which neither more nor less is better."""
+    beside = [TEXT_LOSS] if measures.texts else []
+    beside += [measures.task.name] if measures.task else []
+    known = {"sft": ["loss", *beside], "reward": [*PAIR_METRICS[:3]]}.get(plan.method, [*PAIR_METRICS, *beside])
+    if plan.metric not in known:
+        raise InputError(
+            f"{plan.metric!r} cannot decide an experiment of {plan.method}; what can is {', '.join(known)}."
+        )
+
+
+def _check_names(named: Mapping[str, Any]) -> None:
+    """Raise InputError where a treatment's name is a control's, or no name of a folder of its own."""
+    folder = lambda name: _folder_name(name).lower()  # on some systems one folder whatever the case
+    ours = (BASE, *_CONTROLS["pairs"], *_CONTROLS["sft"])
+    taken = {folder(name): name for name in ours}
+    for name in named:
+        if other := taken.get(folder(name)):
+            what = "a control" if other in ours else f"a folder that {other!r} has too"
+            raise InputError(f"{name!r} is the name of {what}. Call the treatment something else.")
+        if not re.fullmatch(r"\w[\w .+-]*", name):
+            raise InputError(
+                f"treatment {name!r} cannot name a folder: use letters, digits, blanks and . + - _, a letter or digit first."
+            )
+        taken[folder(name)] = name
+
+
+def _folder_name(arm: str) -> str:
+    return arm.replace(" ", "-")
+
+
 def _prepared(
     given: Sequence[Record] | Mapping[str, Sequence[Record]], base: Base, plan: Plan, held_out: Sequence[Record]
 ) -> _Prepared:
@@ -344,10 +386,13 @@ def _apart(
     if not named or any(not len(rows) for rows in named.values()):
         empty = next((name for name, rows in named.items() if not len(rows)), "all")
         raise InputError(f"treatment {empty!r} has no rows. Give the records to train on.")
-    if taken := set(named) & {BASE, *_CONTROLS["pairs"], *_CONTROLS["sft"]}:
-        raise InputError(f"{min(taken)!r} is the name of a control. Call the treatment something else.")
+    _check_names(named)
+    held_out = list(by_id(held_out).values())
     among = [row for rows in (*named.values(), held_out) for row in rows]
     one_kind(among)
+    # Split as they were given: an instruction knows no persona, and unanswerable questions share their answer.
+    origin = {made.id: row for row, made in zip(among, _as_trained(among), strict=True)}
+    origins = lambda rows: [origin[row.id] for row in rows]
     named = {name: _as_trained(rows) for name, rows in named.items()}
     tokenizer, limit = forms.tokenizer(base), plan.settings.length(base)
     cache: dict[str, tuple[int, int]] = {}
@@ -372,25 +417,25 @@ def _apart(
         test = short(_as_trained(held_out))
         left_out["held_out_too_long"] = len(held_out) - len(test)
         pool = [row for rows in named.values() for row in rows]
-        if leaks := splits.leaks(pool, test, among=among):
+        if leaks := splits.leaks(origins(pool), origins(test), among=among):
             raise InputError(
-                f"{len(leaks):,} held-out rows share something with rows to train on; the first: {leaks[0]}. Leave such rows out of one side."
+                f"{len({leak.held_out for leak in leaks}):,} held-out rows share something with rows to train on; the first: {leaks[0]}. Leave such rows out of one side."
             )
     else:
         parts = splits.split(
-            list({row.id: row for rows in named.values() for row in rows}.values()),
+            list(by_id(origins(row for rows in named.values() for row in rows)).values()),
             held_out=plan.held_out, seed=plan.split_seed, among=among,
         )  # fmt: skip
-        first = {row.id for row in next(iter(named.values()))}
         held = {row.id for row in parts.held_out}
-        test = tuple(row for row in parts.held_out if row.id in first)
-        named = {name: tuple(row for row in rows if row.id not in held) for name, rows in named.items()}
+        is_held = lambda row: origin[row.id].id in held
+        test = tuple(by_id(filter(is_held, next(iter(named.values())))).values())
+        named = {name: tuple(row for row in rows if not is_held(row)) for name, rows in named.items()}
     if not test:
         raise InputError("no held-out row is left to measure on. Hold out more, or give held_out=.")
     order = np.random.default_rng(plan.split_seed).permutation(len(test))[: plan.max_held_out]
     left_out["held_out_beyond_max"] = len(test) - len(order)
-    test = tuple(test[at] for at in sorted(order))
-    groups = tuple(splits.groups(test, among=among))
+    groups = splits.groups(origins(test), among=among)  # of all of them: rows may be tied by one that is not measured
+    test, groups = (tuple(each[at] for at in sorted(order)) for each in (test, groups))
     return _Prepared(named, test, groups, plan.control_names, fits, lambda row: sizes(row)[0], left_out)
 
 
@@ -438,15 +483,13 @@ def _equal(
     return made
 
 
-def _check_equal(trained: Trained, prepared: _Prepared, arm: Arm) -> None:
-    """Raise RunError where an arm did not see as many rows and tokens as the others. Steps follow from the rows."""
-    epochs = trained.settings["epochs"]
-    rows, tokens = trained.rows / epochs, trained.tokens / epochs
+def _check_equal(arm: Arm, rows: float, tokens: float, prepared: _Prepared) -> None:
+    """Raise RunError where an arm has not as many rows and tokens in an epoch as the others. Steps follow from the rows."""
     # Dealt to another prompt, an answer's first token may merge with the prompt's last one.
     if rows != prepared.rows or abs(tokens - prepared.tokens) > max(1, 0.001 * prepared.tokens):
         raise RunError(
-            f"arm {arm.name!r} saw {rows:,.0f} rows and {tokens:,.0f} tokens an epoch, and the others {prepared.rows:,} and "
-            f"{prepared.tokens:,}. Their difference would not be the data's."
+            f"arm {arm.name!r} has {rows:,.0f} rows and {tokens:,.0f} tokens an epoch, and the others {prepared.rows:,} and "
+            f"{prepared.tokens:,}. Their difference would not be the data's. Give more rows, or leave it out of controls=."
         )
 
 
@@ -486,6 +529,7 @@ def _begin(out: Path, prepared: _Prepared, base: Base, plan: Plan, measures: Mea
 
 def _begun(out: Path, begun: Experiment, held_out: Sequence[Record]) -> Experiment:
     """Write the experiment and its held-out rows; where it was begun before, as it was, from then on."""
+    is_finished = False
     if (out / experiments.FILE).exists():
         before = experiments.read(out)
         differing = [name for name, value in begun.settings.items() if before.settings.get(name) != value]
@@ -494,15 +538,18 @@ def _begun(out: Path, begun: Experiment, held_out: Sequence[Record]) -> Experime
                 f"{out} was begun with another {', '.join(differing) or 'kind of experiment'}. An experiment keeps to what was decided before "
                 "it: give this one a folder of its own, or delete that one."
             )
-        begun = replace(begun, started=before.started)
+        begun, is_finished = replace(begun, started=before.started), before.status == "finished"
     store.write(list(held_out), out / HELD_OUT)
-    experiments.write(out, begun)
+    if not is_finished:  # or a second call that is stopped would leave what was done as undone
+        experiments.write(out, begun)
     return begun
 
 
 def _finish(out: Path, begun: Experiment, items: pa.Table, trained: Sequence[Trained]) -> Comparison:
     findings = _judge(begun, items, out)
     about = {
+        "verdict": findings[0].verdict,
+        "reason": findings[0].reason,
         "verdicts": {each.treatment: each.verdict for each in findings},
         "reasons": {each.treatment: each.reason for each in findings},
     }
@@ -590,11 +637,12 @@ def _measured_base(out: Path, prepared: _Prepared, base: Base, measures: Measure
     folder = out / "arms" / BASE
     folder.mkdir(parents=True, exist_ok=True)
     key = _key(prepared, measures, base.sha256)
-    if (kept := _kept(folder, key)) is not None:
+    are_pairs = isinstance(prepared.held_out[0], Preference)
+    if (kept := _kept(folder, key)) is not None and (not are_pairs or (folder / "log_probs.npy").exists()):
         return kept
     with scoring.opened(base) as model:
         values = {}
-        if isinstance(prepared.held_out[0], Preference):
+        if are_pairs:
             found = model.log_probs(prepared.held_out)
             half = np.full(len(found), 0.5)
             values = {"probability": half, "margin": half * 0, "accuracy": half, "likelier": _first_wins(found)}
@@ -639,21 +687,26 @@ def _first_wins(found: np.ndarray) -> np.ndarray:
     return np.where(found[:, 0] > found[:, 1], 1.0, np.where(found[:, 0] == found[:, 1], 0.5, 0.0))
 
 
-def _others(model: scoring.Model, prepared: _Prepared, measures: Measures) -> list[tuple[str, str, float]]:
-    """(item, metric, value) of what is measured beside the held-out rows; each item is a group of its own."""
+def _others(model: scoring.Model, prepared: _Prepared, measures: Measures) -> list[tuple[str, str, str, float]]:
+    """(item, group, metric, value) of what is measured beside the held-out rows; texts and questions are groups of their own."""
     rows = []
-    if measures.texts:
-        ids = [content_hash(text) for text in measures.texts]
-        rows += [(item, "text loss", value) for item, value in zip(ids, model.losses(measures.texts), strict=True)]
+    if texts := list(dict.fromkeys(measures.texts)):
+        ids = [content_hash(text) for text in texts]
+        rows += [(item, item, TEXT_LOSS, value) for item, value in zip(ids, model.losses(texts), strict=True)]
     if measures.answers:
         some = prepared.held_out[: measures.answers]
         asked = [row.prompt if isinstance(row, Preference) else row.asked for row in some]
         written = model.write(asked, max_tokens=measures.max_tokens)
-        rows += [(row.id, "answer characters", float(len(text))) for row, text in zip(some, written, strict=True)]
+        groups = prepared.groups[: measures.answers]
+        rows += [
+            (row.id, group, ANSWER_CHARACTERS, float(len(text)))
+            for row, group, text in zip(some, groups, written, strict=True)
+        ]
     if (task := measures.task) is not None:
         written = model.write(task.prompts, max_tokens=measures.max_tokens)
         for at, (text, wanted) in enumerate(zip(written, task.wanted, strict=True)):
-            rows.append((f"{task.name} {at}", task.name, float(task.score(text, wanted))))
+            item = f"{task.name} {at}"
+            rows.append((item, item, task.name, float(task.score(text, wanted))))
     return rows
 
 
@@ -662,10 +715,10 @@ def _key(prepared: _Prepared, measures: Measures, of: str) -> str:
 
 
 def _kept(folder: Path, key: str) -> pa.Table | None:
-    path = folder / "measured.parquet"
-    if not path.exists():
+    try:
+        table = pq.read_table(folder / "measured.parquet")
+    except (FileNotFoundError, pa.ArrowException):  # a damaged one is measured again
         return None
-    table = pq.read_table(path)
     return table.replace_schema_metadata(None) if (table.schema.metadata or {}).get(b"key") == key.encode() else None
 
 
@@ -676,14 +729,14 @@ def _keep(
     seed: int | None,
     prepared: _Prepared,
     values: Mapping[str, np.ndarray],
-    others: Sequence[tuple[str, str, float]],
+    others: Sequence[tuple[str, str, str, float]],
 ) -> pa.Table:
     rows = [
         (arm, seed, row.id, group, metric, float(value))
         for metric, found in values.items()
         for row, group, value in zip(prepared.held_out, prepared.groups, found, strict=True)
     ]
-    rows += [(arm, seed, item, item, metric, value) for item, metric, value in others]
+    rows += [(arm, seed, *other) for other in others]
     columns = list(zip(*rows, strict=True))
     table = pa.table(
         {

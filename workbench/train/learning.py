@@ -392,7 +392,8 @@ def curve(
                         bar.set_postfix_str(f"{arm.name}, seed {seed}")
                     folder, settings = compare._arm_folder(out, arm.name, seed), pool.settings(size)
                     trained = compare._train(plan.method)(arm.rows, out=folder, base=base, settings=settings, seed=seed)
-                    compare._check_equal(trained, pool.of_size(size, seed), arm)
+                    epochs = trained.settings["epochs"]
+                    compare._check_equal(arm, trained.rows / epochs, trained.tokens / epochs, pool.of_size(size, seed))
                     tables.append(compare._measured(folder, trained, arm.name, pool.prepared, base, Measures()))
                     seen.append(trained)
                     if bar is not None:

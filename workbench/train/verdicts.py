@@ -6,9 +6,13 @@
 To help, the data must do better on the primary metric than every control: than the untouched base (or training does
 nothing), than the same rows with labels by lot or answers of others (or any fine-tuning would do), and of preferences also
 than preferring the longer text, and where held-out pairs are weighed so that the longer text is chosen in half of them (or
-length would do). That all of them must be beaten needs no correction: a claim of "all" at a level errs no oftener than one
-of its parts (Berger 1982, doi:10.2307/1267823). Several treatments are several claims: their intervals are widened, the
+length would do). Where the shorter one is chosen in most, and the longer one too seldom to weigh by, nothing tells such data
+from preferring the shorter. That all must be beaten needs no correction: a claim of "all" at a level errs no oftener than
+one of its parts (Berger 1982, doi:10.2307/1267823). Several treatments are several claims: their intervals are widened, the
 level over their number (Bonferroni).
+
+Of 1,000 experiments with noise each, with 3 and 5 seeds on 12 and 40 groups, `helps` or `confounded by length` was said of at
+most 0.8% and `harms` of 0.4 to 3.7%, the most where data by lot push all held-out rows a common way (tests/test_verdicts.py).
 
 Intervals are over seeds and groups of held-out rows at once (`intervals.crossed`). What is judged is one draw of data; how
 far data by lot move a model is seen in the arm whose labels are dealt out anew under each seed, and that is counted in."""
@@ -33,7 +37,7 @@ BALANCED = "base, lengths balanced"
 # Whose data are dealt out anew under each seed: how far they lie apart is how far luck with data goes.
 _BY_LOT = (SHUFFLED, MISMATCHED)
 _MUST_BE_BEATEN = (BASE, SHUFFLED, RANDOM, MISMATCHED)
-_ONE_LENGTH = 0.95  # of the held-out pairs: then there are too few others to balance by
+_EITHER_SIDE = 5  # groups where the longer text is chosen, and as many where it is not: fewer are not balanced by
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,9 @@ class Finding:
 
     def _repr_html_(self) -> str:
         rows = [(each.control, each.metric, str(each)) for each in self.differences]
+        table = _html.html_table(("better than", "by", "difference"), rows)
         return _html.card(
-            f"{self.treatment}: {self.verdict}",
-            self.reason,
-            _html.html_table(("better than", "by", "difference"), rows),
+            f"{self.treatment}: {self.verdict}", "", f"<div>{_html.escaped(self.reason, 2000)}</div>{table}"
         )
 
 
@@ -145,18 +148,18 @@ class _Measured:
     def less(self, arm: str, control: str, metric: str) -> np.ndarray:
         """The arm's values less the control's, (seeds, items)."""
         ours, theirs = self.values[arm, metric], self.values[control, metric]
-        if len(theirs) not in (1, len(ours)):
+        if len(theirs) != (1 if control == BASE else len(ours)):
             raise InputError(
                 f"{arm!r} has {len(ours)} seeds and {control!r} {len(theirs)}. Train both with the same seeds."
             )
         return ours - theirs
 
-    def draws(self, control: str, metric: str) -> Sequence[float]:
+    def draws(self, control: str, metric: str, weights: np.ndarray | None = None) -> Sequence[float]:
         """The means that data drawn by lot gave, one a seed; none where the control is no lottery and none was run."""
-        if control not in (*_MUST_BE_BEATEN, BALANCED):
+        if control not in _MUST_BE_BEATEN:
             return ()
-        arms = [arm for arm in (control, *_BY_LOT) if arm != BASE and (arm, metric) in self.values]
-        means = self.values[arms[0], metric].mean(axis=1).tolist() if arms else []
+        arm = next((arm for arm in (control, *_BY_LOT) if arm != BASE and (arm, metric) in self.values), None)
+        means = np.average(self.values[arm, metric], axis=1, weights=weights).tolist() if arm else []
         return means if len(means) > 1 else ()
 
     def difference(self, arm: str, control: str, metric: str, level: float) -> Difference:
@@ -165,20 +168,37 @@ class _Measured:
         return Difference(arm, control, metric, found, intervals.crossed_p(differences, groups=groups, draws=draws))
 
     def balanced(self, arm: str, metric: str, longer: Mapping[str, float], level: float) -> Difference | None:
-        """The gain over the base where the longer text is chosen in half of the pairs, by weight; None where it cannot be."""
-        sides = np.array([longer[item] for item in self.items[metric]])
-        groups = np.array(self.groups[metric])
-        if (
-            min(len(set(groups[sides == side])) for side in (0.0, 1.0)) < 2
-            or not 1 - _ONE_LENGTH < sides.mean() < _ONE_LENGTH
-        ):
+        """The gain over the base where the longer text is chosen in half of the pairs, by weight; None where it cannot be.
+
+        The mean of the two sides' means. Its variance is found from linearized values: the mean, plus each difference
+        less its side's mean, weighted (post-stratification: Särndal et al. 1992, Model Assisted Survey Sampling, 7.6)."""
+        sides, groups = self.sides(metric, longer), np.array(self.groups[metric])
+        masks = [sides == side for side in (0.0, 1.0)]
+        if min(len(set(groups[mask])) for mask in masks) < _EITHER_SIDE:
             return None
-        weights = np.where(sides == 1, 0.5 / (sides == 1).mean(), np.where(sides == 0, 0.5 / (sides == 0).mean(), 0.0))
-        differences = self.less(arm, BASE, metric) * weights
-        draws = self.draws(BALANCED, metric)
-        found = intervals.crossed(differences, groups=groups.tolist(), level=level, draws=draws)
+        weights = sum(0.5 / mask.mean() * mask for mask in masks)
+        differences = self.less(arm, BASE, metric)
+        means = [differences[:, mask].mean(axis=1, keepdims=True) for mask in masks]
+        of_side = sum(mean * mask for mean, mask in zip(means, masks, strict=True))
+        linear = sum(means) / 2 + weights * (differences - of_side)
+        draws = self.draws(BASE, metric, weights)
+        found = intervals.crossed(linear, groups=groups.tolist(), level=level, draws=draws)
         return Difference(
-            arm, BALANCED, metric, found, intervals.crossed_p(differences, groups=groups.tolist(), draws=draws)
+            arm, BALANCED, metric, found, intervals.crossed_p(linear, groups=groups.tolist(), draws=draws)
+        )
+
+    def sides(self, metric: str, longer: Mapping[str, float]) -> np.ndarray:
+        """For each item 1, 0 or 0.5 as in `longer`; items that are no pairs are of no side."""
+        return np.array([longer.get(item, 0.5) for item in self.items[metric]])
+
+    def mostly_shorter(self, metric: str, longer: Mapping[str, float]) -> str:
+        """Words where the shorter text is chosen more often: preferring the longer one, the length arm, is no control of that."""
+        sides, groups = self.sides(metric, longer), np.array(self.groups[metric])
+        if sides.mean() >= 0.5:
+            return ""
+        return (
+            f"the shorter text is chosen in {(sides == 0).sum():,} of {len(sides):,} held-out pairs and the longer one in pairs of "
+            f"{len(set(groups[sides == 1]))} groups, too few to balance by ({_EITHER_SIDE} at least)"
         )
 
 
@@ -209,9 +229,10 @@ def _judged(
     if balanced is not None:
         of[BALANCED] = balanced
         found.insert(len(of) - 1, balanced)
-    verdict, reason, least = _decided(of, primary, longer is not None)
+    shorter = measured.mostly_shorter(primary, longer) if longer and balanced is None else ""
+    verdict, reason, least = _decided(of, primary, longer is not None, shorter)
     needed = None
-    if least is not None and least != BALANCED:
+    if least is not None and of[least].interval.value > 0:
         needed = intervals.seeds_and_items(
             measured.less(arm, least, primary),
             groups=measured.groups[primary],
@@ -222,28 +243,26 @@ def _judged(
     return Finding(arm, verdict, reason, primary, tuple(found), needed)
 
 
-def _decided(of: Mapping[str, Difference], primary: str, are_pairs: bool) -> tuple[str, str, str | None]:
-    """The verdict, the reason, and the control that it was hardest to beat."""
-    base = of[BASE]
-    if base.interval.high < 0:
-        reason = f"By {primary} it is worse than the untouched base, {base}"
-        lot = next((of[arm] for arm in _BY_LOT if arm in of), None)
-        if lot is not None:
-            not_worse = lot.interval.high >= 0
-            reason += f"; than with {lot.control} {'it is not shown to be' if not_worse else 'too'}, {lot}"
-            reason += ", so that any such training may do it" if not_worse else ""
-        return "harms", f"{reason}.", None
-    must = [control for control in _MUST_BE_BEATEN if control in of]
-    if not set(_BY_LOT) & of.keys():
-        return (
-            "no evidence",
-            f"No arm with {' or '.join(_BY_LOT)} was trained, so any fine-tuning may do what this did. Train one.",
-            None,
+def _decided(of: Mapping[str, Difference], primary: str, are_pairs: bool, shorter: str) -> tuple[str, str, str | None]:
+    """The verdict, the reason, and the control that it was hardest to beat where more seeds or rows may show that."""
+    base, lot = of[BASE], next((of[arm] for arm in _BY_LOT if arm in of), None)
+    if lot is None:
+        reason = (
+            f"No arm with {SHUFFLED if are_pairs else MISMATCHED} was trained, so any fine-tuning may do what this did"
         )
+        return "no evidence", f"{reason} (by {primary}, {base} over the untouched base). Train one.", None
+    if base.interval.high < 0:
+        not_worse = lot.interval.high >= 0
+        reason = f"By {primary} it is worse than the untouched base, {base}"
+        reason += f"; than with {lot.control} {'it is not shown to be' if not_worse else 'too'}, {lot}"
+        return "harms", f"{reason}{', so that any such training may do it' if not_worse else ''}.", None
+    must = [control for control in _MUST_BE_BEATEN if control in of]
     lost = [control for control in must if of[control].interval.low <= 0]
     hardest = min(must, key=lambda control: of[control].interval.low)
     if lost:
         reason = f"By {primary} its gain over {_named(hardest)} cannot be told from none, {of[hardest]}"
+        if of[hardest].interval.high < 0:
+            reason = f"By {primary} it is worse than {_named(hardest)}, {of[hardest]}"
         beaten = [control for control in must if control not in lost]
         reason += f"; over {_listed(beaten, of)} it is shown" if beaten else ""
         return "no evidence", f"{reason}.", hardest
@@ -262,7 +281,13 @@ def _decided(of: Mapping[str, Difference], primary: str, are_pairs: bool) -> tup
         return (
             "confounded by length",
             f"{gains}, but not where the longer text is chosen in half of the pairs, {of[BALANCED]}.",
-            BALANCED,
+            None,
+        )
+    if shorter:
+        return (
+            "confounded by length",
+            f"{gains}, but {shorter}, so that preferring the shorter one may be all there is to it.",
+            None,
         )
     said = _listed([LENGTH, *([BALANCED] if BALANCED in of else [])], of)
     return "helps", f"{gains}, and over {said}.", min([*must, LENGTH], key=lambda control: of[control].interval.low)
