@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from workbench import _html, experiments, intervals, store
@@ -50,6 +51,7 @@ from workbench.train.verdicts import BASE, Finding
 
 PRIMARY = {"dpo": "probability", "orpo": "probability", "reward": "probability", "sft": "loss"}
 PAIR_METRICS = ("probability", "margin", "accuracy", "likelier")
+LONGER = "chosen is longer"  # of a pair, whatever the model: 1, 0, or 0.5 for equal lengths
 TEXT_LOSS, ANSWER_CHARACTERS = "text loss", "answer characters"
 _CONTROLS = {
     "pairs": (verdicts.SHUFFLED, verdicts.LENGTH, verdicts.RANDOM, verdicts.TWICE),
@@ -116,7 +118,7 @@ class Task:
             raise InputError(
                 f"task {self.name!r} has {len(self.prompts):,} prompts and {len(self.wanted):,} answers; give one each."
             )
-        if experiments.is_lower_better(self.name) or self.name in (*PAIR_METRICS, ANSWER_CHARACTERS):
+        if experiments.is_lower_better(self.name) or self.name in (*PAIR_METRICS, ANSWER_CHARACTERS, LONGER):
             raise InputError(
                 f"task {self.name!r} has the name of another metric, or of a loss. Call it something else."
             )
@@ -272,7 +274,7 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
             f"{folder} holds a {experiment.kind} that is {experiment.status}. The call that began it goes on with it."
         )
     items = store.read_table(Path(folder) / ITEMS)
-    return Comparison(Path(folder), experiment, _judge(experiment, items, Path(folder)), items)
+    return Comparison(Path(folder), experiment, _judge(experiment, items), items)
 
 
 @contextlib.contextmanager
@@ -546,7 +548,7 @@ def _begun(out: Path, begun: Experiment, held_out: Sequence[Record]) -> Experime
 
 
 def _finish(out: Path, begun: Experiment, items: pa.Table, trained: Sequence[Trained]) -> Comparison:
-    findings = _judge(begun, items, out)
+    findings = _judge(begun, items)
     about = {
         "verdict": findings[0].verdict,
         "reason": findings[0].reason,
@@ -590,10 +592,9 @@ def _done(begun: Experiment, items: pa.Table, trained: Sequence[Trained], about:
     )  # fmt: skip
 
 
-def _judge(experiment: Experiment, items: pa.Table, out: Path) -> tuple[Finding, ...]:
-    held = store.read(out / HELD_OUT)
-    side = lambda row: 0.5 + 0.5 * float(np.sign(len(row.chosen) - len(row.rejected)))
-    longer = {row.id: side(row) for row in held} if isinstance(held[0], Preference) else None
+def _judge(experiment: Experiment, items: pa.Table) -> tuple[Finding, ...]:
+    of_lengths = items.filter(pc.equal(items["metric"], LONGER))
+    longer = dict(zip(*(of_lengths[name].to_pylist() for name in ("item", "value")), strict=True)) or None
     settings = experiment.settings
     return verdicts.judge(
         items,
@@ -646,6 +647,8 @@ def _measured_base(out: Path, prepared: _Prepared, base: Base, measures: Measure
             found = model.log_probs(prepared.held_out)
             half = np.full(len(found), 0.5)
             values = {"probability": half, "margin": half * 0, "accuracy": half, "likelier": _first_wins(found)}
+            lengths = np.array([[len(row.chosen), len(row.rejected)] for row in prepared.held_out])
+            values[LONGER] = _first_wins(lengths)
             np.save(folder / "log_probs.npy", found)
         else:
             values["loss"] = model.answer_losses(prepared.held_out)
