@@ -243,7 +243,7 @@ def test_one_seed_and_few_groups_are_no_evidence_and_need_no_more_words():
         found.reason
         == "9 groups of held-out rows are too few to tell (10 at least): hold out rows of more documents or prompts."
     )
-    assert judged(*clear(groups=10, all=5.0, **CONTROLS)[:2], longer)[0].verdict == "helps"
+    assert judged(*clear(groups=10, all=5.0, **CONTROLS))[0].verdict == "helps"
 
 
 def test_half_of_the_rows_twice_decides_nothing():

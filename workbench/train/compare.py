@@ -69,8 +69,8 @@ class Plan:
     """What is decided before anything is trained. `seeds` are how many times each arm is trained.
 
     `primary` is the metric that decides, "" for the method's own (PRIMARY). `controls` names those to train, None for all
-    that suit the rows; a set can only be found to help where the controls that the verdict needs were trained. `held_out` is
-    the share of rows to measure on where no others are given, `max_held_out` the most of them."""
+    that suit the rows; a set can only be found to help or harm where the controls that the verdict needs were trained.
+    `held_out` is the share of rows to measure on where no others are given, `max_held_out` the most of them."""
 
     method: str = "dpo"
     seeds: int = 3

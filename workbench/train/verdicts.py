@@ -59,7 +59,8 @@ class Difference:
 class Finding:
     """What can be said of one treatment: one of VERDICTS, why, and the differences it rests on (and others, of no weight).
 
-    `needed` is about how many seeds and held-out rows would tell its smallest gain over a control that it must beat."""
+    `needed` is about how many seeds and held-out rows would tell its smallest gain over a control that it must beat; None
+    where that is no gain."""
 
     treatment: str
     verdict: str
