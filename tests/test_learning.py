@@ -17,7 +17,7 @@ from workbench.errors import InputError, RunError
 from workbench.experiments import Experiment
 from workbench.intervals import Interval
 from workbench.quality.calibration import Agreement, Calibration, Judge
-from workbench.records import Instruction, Preference, Provenance
+from workbench.records import QA, Instruction, Passage, Preference, Provenance, Span
 from workbench.runs import Run
 from workbench.train import known, learning, trl_runs
 from workbench.train.compare import Plan
@@ -136,12 +136,12 @@ def test_rates_are_over_the_orders_of_all_seeds_and_say_what_does_not_hold():
     rows = rows_of(20)
     again = [*rows[:10], *(replace(row, rejected=row.rejected.upper()) for row in rows[:5]), *rows[10:15]]
     scores = {row.id: float(at < 10) for at, row in enumerate(rows[:15])}
-    look = learning._look([rows, again], 10, Gates(scores=scores, judge_score=0.2))
-    assert (look.rows, look.new, look.duplicate_rate, look.parse_rate, look.agreement) == (20, 10, 5 / 20, None, None)
-    # Of the 20 new rows those from 10 to 14 are scored in both orders: 10 scores of 0.
+    look = learning._look([again, rows, again], 10, Gates(scores=scores, judge_score=0.2))
+    assert (look.rows, look.new, look.duplicate_rate, look.parse_rate, look.agreement) == (20, 10, 1 / 3, None, None)
+    # In each order 5 of the 10 new rows are scored, with 0.
     assert (look.judge_score, look.judged) == (0.0, 0.5)
     assert look.broken == (
-        "25% of the next 10 rows repeat others, 20% allowed", "the next 10 rows are scored 0 on average, 0.2 is wanted",
+        "33.3% of the next 10 rows repeat others, 20% allowed", "the next 10 rows are scored 0 on average, 0.2 is wanted",
     )  # fmt: skip
     first = learning._look([again], 0, Gates(duplicate_rate=0.1))
     assert first.broken == ("25% of the first 20 rows repeat others, 10% allowed",)
@@ -202,6 +202,7 @@ def test_differences_are_paired_by_seed_and_row_and_count_the_luck_of_the_lot(tm
 def test_of_a_loss_a_gain_is_a_fall_and_values_stay_as_they_are(tmp_path):
     found, _ = filed(tmp_path, {10: (2.9, 3.0), 100: (2.0, 3.0)}, metric="loss", base=3.5)
     last = found.points[-1]
+    assert last.seeds == pytest.approx([2.0] * 3, abs=0.01) and last.control_seeds == pytest.approx([3.0] * 3, abs=0.01)
     assert last.value.value == pytest.approx(2.0, abs=0.01) and last.value.low < last.value.value < last.value.high
     assert last.gain.value == pytest.approx(1.0, abs=0.01) and last.bought.value == pytest.approx(0.9, abs=0.01)
     assert last.over_base.value == pytest.approx(1.5, abs=0.01) and found.control == "mismatched answers"
@@ -221,6 +222,11 @@ def test_a_curve_says_from_where_it_gains_what_each_step_bought_and_where_that_i
     assert found.sentence.endswith(" From 500 rows on, more rows are not shown to buy anything.")
     assert found.sentence.count("cannot be told") == 1
     assert found.sentence in repr(found) and "What more rows buy" in found._repr_html_()
+
+
+def test_a_level_stretch_before_the_last_rise_is_not_where_it_flattens(tmp_path):
+    sizes = {10: (0.5, 0.5), 100: (0.5, 0.5), 500: (0.6, 0.5), 1000: (0.6, 0.5)}
+    assert filed(tmp_path, sizes)[0].flat_from == 500
 
 
 def test_a_curve_that_still_rises_or_falls_says_so(tmp_path):
@@ -317,11 +323,8 @@ def test_a_figure_has_each_arm_with_intervals_at_real_sizes_the_base_and_what_th
     title = figure.layout.title.text.replace("<br>", " ")
     assert "is shown with 100 rows alone; stopped before 500 rows: x" in title and title.startswith("probability 0.5")
     assert f"mean of {SEEDS} seeds, 95% interval, n {ITEMS}" in figure.layout.yaxis.title.text
-    assert "not known: judge score, judge's kappa" in html_of(figure.layout.xaxis.title.text)
-
-
-def html_of(text):
-    return text.replace("&#x27;", "'").replace("&#39;", "'")
+    assert figure.layout.xaxis.title.text.endswith("crosses: kept out; not known: judge score, judge's kappa")
+    assert list(strips[1].textposition) == ["bottom center", "bottom center", "top center"]  # away from the limit
 
 
 def test_panels_do_not_overlap_and_labels_are_apart(tmp_path):
@@ -334,7 +337,7 @@ def test_panels_do_not_overlap_and_labels_are_apart(tmp_path):
     places = sorted(trace.y[0] for trace in figure.data if trace.mode == "text" and (trace.yaxis or "y") == "y")
     assert min(after - before for before, after in itertools.pairwise(places)) > 0.04 * (high - low)
     assert low < places[0] and figure.layout.yaxis4.range[0] < 3 and figure.layout.yaxis4.range[1] > 4
-    assert "not shown" in figure.layout.title.text
+    assert "not shown" in figure.layout.title.text and "kept out" not in figure.layout.xaxis.title.text
 
 
 def test_where_no_size_was_trained_there_is_no_figure_and_the_gate_is_named(tmp_path):
@@ -373,6 +376,18 @@ def test_each_size_begins_the_next_under_every_seed_and_its_control_has_the_same
     assert not held & {row.id for order in pool.orders for row in order}
 
 
+def test_gates_see_questions_and_not_the_passages_that_go_with_them_in_training():
+    passage = "One long passage that many questions are asked about, so that what is trained on is much the same. " * 4
+    words = ["red", "blue", "green", "cold", "warm", "old", "new", "far", "near", "dry", "wet", "high", "low", "thin", "wide", "soft"]  # fmt: skip
+    asked = [f"{a} {b}" for a, b in itertools.pairwise(words)] + [f"{word} ones" for word in words]
+    rows = [QA(f"Why {words}?", f"Of {words}.", None, Passage(passage, Span(f"page {words}", 0, 9))) for words in asked]
+    pool = learning._Pool.of(rows, learning.load("tiny-base"), replace(PLAN, method="sft"), Stages(sizes=(4,)), ())
+    assert learning._look(pool.given, 0, Gates()).duplicate_rate == 0
+    assert learning._look(pool.orders, 0, Gates()).duplicate_rate > 0.5
+    (_, ours), (_, theirs), *_ = pool.arms[4]
+    assert theirs.name == "4 rows, mismatched answers" and ours.rows == pool.orders[0][:4]
+
+
 def test_what_cannot_make_a_curve_is_refused_before_anything_is_trained(tmp_path, pairs):
     refused = lambda message: pytest.raises(InputError, match=message)
     with refused("one seed shows nothing"):
@@ -383,6 +398,10 @@ def test_what_cannot_make_a_curve_is_refused_before_anything_is_trained(tmp_path
         learning.curve(pairs, out=tmp_path, plan=replace(PLAN, held_out=0.1))
     with refused("'loss' is not measured of dpo"):
         learning.curve(pairs, out=tmp_path, plan=replace(PLAN, primary="loss"))
+    with refused("'likelier' is not measured of reward; there are probability, margin, accuracy"):
+        learning.curve(pairs, out=tmp_path, plan=replace(PLAN, method="reward", primary="likelier"))
+    with refused("none of the scores is of one of these rows"):
+        learning.curve(pairs, out=tmp_path, plan=PLAN, stages=Stages(gates=Gates(judge_score=1, scores={"other": 2})))
     with refused("has no rows"):
         learning.curve([], out=tmp_path, plan=PLAN)
     same = [Instruction("Say it.", output=f"word {at}") for at in range(60)]

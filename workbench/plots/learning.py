@@ -9,7 +9,7 @@ from workbench.errors import InputError
 from workbench.experiments import is_lower_better
 from workbench.plots.drawing import GRID, SERIES, TEXT, chart, inert, percent, text_beside
 
-_PANEL, _STRIP, _GAP = 300, 66, 34  # pixels: the curve, each gate below it, and between them
+_PANEL, _STRIP, _GAP = 300, 84, 24  # pixels: the curve, each gate below it, and between them
 _ASIDE = 0.01  # of the axis: how far the two arms of a size stand from it, so that their intervals lie apart
 _BROKEN = SERIES[1]
 # By name: what it is called, how a value reads, and what its limit is.
@@ -47,9 +47,10 @@ def learning_curve(curve: Any, *, of: Any) -> Any:
             **axis, "domain": domain(top, _STRIP), "anchor": "x", "gridcolor": GRID, "zeroline": False,
         }  # fmt: skip
     missing = [label for name, (label, _, _) in _GATES.items() if name not in known]
-    unknown = f"; not known: {', '.join(missing)}" if missing else ""
+    notes = ["crosses: kept out"] if len(looks) > len(curve.points) else []
+    notes += [f"not known: {', '.join(missing)}"] if missing else []
     x = {
-        "title": f"rows trained on (count, log scale){unknown}", "type": "log", "showgrid": False, "tickvals": sizes,
+        "title": "; ".join(["rows trained on (count, log scale)", *notes]), "type": "log", "showgrid": False, "tickvals": sizes,
         "ticktext": [f"{size:,}" for size in sizes], "range": [math.log10(end) for end in ends], "anchor": f"y{len(known) + 1}" if known else "y",
     }  # fmt: skip
     figure = chart(_title(curve), marks, (x, {**y, "domain": domain(0, _PANEL)}), of, height=area + 130)
@@ -128,11 +129,13 @@ def _strip(
         limit is not None and (look[name] > limit if side == "at most" else look[name] < limit) for look in found
     ]
     colours = [_BROKEN if broken else ACCENT for broken in is_broken]
+    # Away from the limit's line.
+    places = ["bottom center" if limit is not None and value < limit else "top center" for value in values]
     symbols = ["circle" if look["is_trained"] else "x" for look in found]
     marks = [{
         "type": "scatter", "mode": "lines+markers+text", "hoverinfo": "skip", "x": [look["rows"] for look in found], "y": values,
         "line": {"color": GREY, "width": 1.5}, "marker": {"size": 9, "opacity": 1, "color": colours, "symbol": symbols},
-        "text": [shown(value) for value in values], "textposition": "top center", "textfont": {"color": colours}, "cliponaxis": False,
+        "text": [shown(value) for value in values], "textposition": places, "textfont": {"color": colours}, "cliponaxis": False,
     }]  # fmt: skip
     said, at = label, values[-1]
     if limit is not None:
@@ -141,9 +144,9 @@ def _strip(
     marks.append(_label(ends[1], at, said, TEXT))
     everything = [*values, *([limit] if limit is not None else [])]
     low, high = (0.0, 1.0) if name.endswith("rate") else (min(everything), max(everything))
-    room = 0.15 * ((high - low) or 1.0)
+    room = 0.4 * ((high - low) or 1.0)  # for the text of a value at the edge
     ticks = [0, 1] if name.endswith("rate") else sorted({low, high})
-    axis = {"range": [low - room, high + room], "tickvals": ticks, "ticktext": [shown(tick) for tick in ticks]}
+    axis = {"range": [low - room, high + room / 2], "tickvals": ticks, "ticktext": [shown(tick) for tick in ticks]}
     return marks, axis
 
 

@@ -7,4 +7,4 @@
 
 `bases` has the model to start from and `trl_runs` trains it; `forms` makes lines of records, and `scoring` asks a model what
 it makes of them. `splits` holds whole groups out, `controls` makes the arms, `compare` runs them all and `verdicts` says what
-they allow to say. `known` makes data whose right answer is known."""
+they allow to say. `learning` says what more rows buy. `known` makes data whose right answer is known."""

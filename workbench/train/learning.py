@@ -99,7 +99,7 @@ class Stages:
 
     With `equal="steps"` small sets repeat their rows until they have had about as many steps as the largest one has in the
     plan's epochs, so that sizes differ in rows and not in training. With "epochs" each row is seen as often at every size,
-    and a small set has few steps: 10 rows have one an epoch, in which nothing is learnt."""
+    and a small set has few steps: 10 rows have one an epoch."""
 
     sizes: tuple[int, ...] = (10, 100, 500, 1000)
     equal: str = "steps"
@@ -438,11 +438,14 @@ class _Pool:
     @classmethod
     def of(cls, rows: Sequence[Record], base: Base, plan: Plan, stages: Stages, held_out: Sequence[Record]) -> "_Pool":
         """Raises InputError where these rows cannot make a curve."""
-        known = ("loss",) if plan.method == "sft" else PAIR_METRICS
+        of_reward = tuple(metric for metric in PAIR_METRICS if metric != "likelier")
+        known = {"sft": ("loss",), "reward": of_reward}.get(plan.method, PAIR_METRICS)
         if plan.metric not in known:
             raise InputError(f"{plan.metric!r} is not measured of {plan.method}; there are {', '.join(known)}.")
         if plan.seeds < 2:
             raise InputError("one seed shows nothing about other seeds. Train with 2 at least; 3 are usual.")
+        if stages.gates.judge_score is not None and not any(row.id in stages.gates.scores for row in rows):
+            raise InputError("none of the scores is of one of these rows. Give them by the rows' ids.")
         prepared = compare._apart(rows, base, plan, held_out)
         if (groups := len(set(prepared.groups))) < intervals.FEW:
             raise InputError(
