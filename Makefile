@@ -23,7 +23,7 @@ demo: setup  ## documents to dataset, a better prompt, preference pairs and what
 	$(PY) -m workbench generate $(DOCS) --out data/demo --model offline --personas 12 --rows 200
 	$(PY) -m workbench optimize $(DOCS) --out data/demo/optimized --model offline/weak --examples 60
 	$(PY) -m workbench prefer data/pairs/written.jsonl --out data/demo/preferences
-	$(PY) -m workbench train data/demo/preferences/preference.preference_chat.jsonl --out data/demo/worth
+	$(PY) -m workbench train data/demo/preferences/preference.preference_chat.jsonl --out data/demo/worth --held-out-share 0.5
 	$(PY) -m workbench personas $(DOCS) --out data/demo/people --rows 150
 	$(PY) -m workbench map data/demo/people/personas.parquet --out data/demo/map
 

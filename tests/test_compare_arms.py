@@ -132,7 +132,9 @@ def test_every_arm_is_measured_on_the_same_items_by_every_metric(trained):
     names = ("probability", "margin", "accuracy", "likelier", "text loss", "answer characters")
     runs = [("base", None), *((arm, seed) for arm in ("all", "some of them", "shuffled labels") for seed in (0, 1))]
     lengths = of.pop(("base", None, "chosen is longer"))  # of the pairs, whatever the model
-    assert lengths == of["base", None, "margin"] and set(of) == {(arm, seed, name) for arm, seed in runs for name in names}
+    assert lengths == of["base", None, "margin"] and set(of) == {
+        (arm, seed, name) for arm, seed in runs for name in names
+    }
     for name in names:
         assert len({tuple(of[arm, seed, name]) for arm, seed in runs}) == 1
     assert [len(of["base", None, name]) for name in names] == [len(of["base", None, "margin"])] * 4 + [2, 3]
@@ -305,7 +307,9 @@ def test_a_treatment_that_cannot_have_a_folder_of_its_own_is_refused(name, tmp_p
     with pytest.raises(InputError, match=r"is the name of a control|cannot name a folder"):
         compare.run({name: [Preference("a", "b", "c")]}, out=tmp_path / "new", plan=PLAN)
     with pytest.raises(InputError, match=r"'my set' is the name of a folder that 'My-set' has too"):
-        compare.run({each: [Preference("a", "b", "c")] for each in ("My-set", "my set")}, out=tmp_path / "new", plan=PLAN)
+        compare.run(
+            {each: [Preference("a", "b", "c")] for each in ("My-set", "my set")}, out=tmp_path / "new", plan=PLAN
+        )
 
 
 def test_a_task_may_not_have_the_name_of_another_metric():

@@ -341,6 +341,9 @@ def train(
     held_out: Annotated[
         Path | None, typer.Option(help="Rows to measure on, of people if you have any. Default: a share of the rows.")
     ] = None,
+    held_out_share: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="The share to measure on where no --held-out is given.")
+    ] = 0.3,
     seeds: Annotated[
         int, typer.Option(min=1, help="How many times each arm is trained; 3 at least for a verdict to hold.")
     ] = 3,
@@ -368,7 +371,7 @@ def train(
             lora_rank=lora_rank,
             max_length=max_length,
         )
-        plan = comparison.Plan(method=method, seeds=seeds, settings=settings)
+        plan = comparison.Plan(method=method, seeds=seeds, held_out=held_out_share, settings=settings)
         found = comparison.run(
             records, out=out, base=base, plan=plan, held_out=share.load(held_out) if held_out else ()
         )
