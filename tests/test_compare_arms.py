@@ -66,7 +66,8 @@ def untrained(monkeypatch):
         wanted.append(rows)
         raise RunError("nothing is trained here")
 
-    monkeypatch.setattr(compare, "_train", lambda method: refuse)
+    for method in trl_runs.METHODS:
+        monkeypatch.setitem(trl_runs.METHODS, method, refuse)
     return wanted
 
 

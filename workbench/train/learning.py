@@ -42,10 +42,10 @@ from workbench.quality.calibration import Calibration
 from workbench.records import Record, content_hash
 from workbench.runs import Run
 from workbench.stages import parse_rate
-from workbench.train import compare, splits, trl_runs, verdicts
+from workbench.train import arms, filing, measuring, splits, trl_runs, verdicts
 from workbench.train.bases import TINY, Base, load
-from workbench.train.compare import PAIR_METRICS, Measures, Plan
 from workbench.train.controls import Arm
+from workbench.train.plans import PAIR_METRICS, Measures, Plan
 from workbench.train.verdicts import BASE
 
 LIMITS = ("parse_rate", "duplicate_rate", "judge_score", "agreement")
@@ -376,9 +376,9 @@ def curve(
     `compare.run` does; RunError where a training fails; Stopped at the stop button."""
     base = base if isinstance(base, Base) else load(base)
     pool = _Pool.of(rows, base, plan, stages, held_out)
-    with compare._folder(out) as out:
+    with filing.held(out) as out:
         begun = _begin(out, pool, base)
-        tables, seen, looks = [compare._measured_base(out, pool.prepared, base, Measures())], [], []
+        tables, seen, looks = [measuring.measured_base(out, pool.prepared, base, Measures())], [], []
         stopped, before = "", 0
         with progress_bar(begun.name, 2 * plan.seeds * len(pool.sizes), "trainings") as bar:
             for size in pool.sizes:
@@ -390,18 +390,20 @@ def curve(
                 for seed, arm in pool.arms[size]:
                     if bar is not None:
                         bar.set_postfix_str(f"{arm.name}, seed {seed}")
-                    folder, settings = compare._arm_folder(out, arm.name, seed), pool.settings(size)
-                    trained = compare._train(plan.method)(arm.rows, out=folder, base=base, settings=settings, seed=seed)
+                    folder, settings = arms.arm_folder(out, arm.name, seed), pool.settings(size)
+                    trained = trl_runs.METHODS[plan.method](
+                        arm.rows, out=folder, base=base, settings=settings, seed=seed
+                    )
                     epochs = trained.settings["epochs"]
-                    compare._check_equal(arm, trained.rows / epochs, trained.tokens / epochs, pool.of_size(size, seed))
-                    tables.append(compare._measured(folder, trained, arm.name, pool.prepared, base, Measures()))
+                    arms.check_equal(arm, trained.rows / epochs, trained.tokens / epochs, pool.of_size(size, seed))
+                    tables.append(measuring.measured(folder, trained, arm.name, pool.prepared, base, Measures()))
                     seen.append(trained)
                     if bar is not None:
                         bar.update()
                 before = size
-        items = compare._written(out, tables)
+        items = filing.written(out, tables)
         about = {"gates": [asdict(look) for look in looks], "limits": stages.gates.limits}
-        done = compare._done(replace(begun, records=before), items, seen, about)
+        done = filing.scored(replace(begun, records=before), items, seen, about)
         found = _curve(out, replace(done, stopped=stopped), items)
         done = replace(found.experiment, settings={**found.experiment.settings, "reason": found.sentence})
         experiments.write(out, done)
@@ -416,7 +418,7 @@ def read(folder: str | os.PathLike[str]) -> Curve:
         raise RunError(f"{folder} holds a {experiment.kind}, and no learning curve.")
     if experiment.status == "unfinished":
         raise RunError(f"the curve in {folder} is unfinished. The call that began it goes on with it.")
-    return _curve(Path(folder), experiment, store.read_table(Path(folder) / compare.ITEMS))
+    return _curve(Path(folder), experiment, store.read_table(Path(folder) / filing.ITEMS))
 
 
 # --- rows of each size ------------------------------------------------------------------------------------------------
@@ -427,7 +429,7 @@ class _Pool:
     """The rows in the order in which each seed takes them, as they are trained on and as they were `given`; what is held out;
     and every arm, drawn before anything is trained: `arms` has (seed, arm) by size."""
 
-    prepared: compare._Prepared
+    prepared: arms.Prepared
     orders: tuple[tuple[Record, ...], ...]
     given: tuple[tuple[Record, ...], ...]
     sizes: tuple[int, ...]
@@ -446,7 +448,7 @@ class _Pool:
             raise InputError("one seed shows nothing about other seeds. Train with 2 at least; 3 are usual.")
         if stages.gates.judge_score is not None and not any(row.id in stages.gates.scores for row in rows):
             raise InputError("none of the scores is of one of these rows. Give them by the rows' ids.")
-        prepared = compare._apart(rows, base, plan, held_out)
+        prepared = arms.apart(rows, base, plan, held_out)
         if (groups := len(set(prepared.groups))) < intervals.FEW:
             raise InputError(
                 f"the held-out rows are of {groups} groups, and intervals need {intervals.FEW}. Hold out more, or rows of more documents or prompts."
@@ -458,12 +460,12 @@ class _Pool:
             )
         groups_of = splits.groups(left, among=[*rows, *held_out])
         orders = tuple(_ordered(left, groups_of, seeds=(plan.split_seed, seed)) for seed in range(plan.seeds))
-        as_given = {trained.id: row for row, trained in zip(rows, compare._as_trained(rows), strict=True)}
+        as_given = {trained.id: row for row, trained in zip(rows, arms.as_trained(rows), strict=True)}
         given = tuple(tuple(as_given[row.id] for row in order) for order in orders)
         pool = cls(replace(prepared, controls=(_control(plan.method),)), orders, given, sizes, plan, stages, {})
         return replace(pool, arms={size: pool._drawn(size) for size in sizes})
 
-    def of_size(self, size: int, seed: int) -> compare._Prepared:
+    def of_size(self, size: int, seed: int) -> arms.Prepared:
         return replace(self.prepared, treatments={_arm(size): self.orders[seed][:size]})
 
     def _drawn(self, size: int) -> list[tuple[int, Arm]]:
@@ -589,7 +591,7 @@ def _begin(out: Path, pool: _Pool, base: Base) -> Experiment:
         prompts=sorted({each.prompt for each in made if each.prompt}), is_offline=any(each.is_offline for each in made),
         settings=registered, folder=out,
     )  # fmt: skip
-    return compare._begun(out, begun, prepared.held_out)
+    return filing.begun_in(out, begun, prepared.held_out)
 
 
 def _curve(folder: Path, experiment: Experiment, items: pa.Table) -> Curve:
@@ -597,7 +599,7 @@ def _curve(folder: Path, experiment: Experiment, items: pa.Table) -> Curve:
     looks = tuple(Look(**{**look, "broken": tuple(look["broken"])}) for look in settings["gates"])
     sizes = [size for size in settings["sizes"] if _arm(size) in set(items["arm"].to_pylist())]
     points = _points(items, sizes, settings)
-    base = next(row["value"] for row in compare._arms(items, settings["primary_metric"], ()) if row["arm"] == BASE)
+    base = next(row["value"] for row in measuring.by_arm(items, settings["primary_metric"], ()) if row["arm"] == BASE)
     return Curve(folder, experiment, points, looks, base, items)
 
 

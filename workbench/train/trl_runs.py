@@ -40,7 +40,6 @@ from workbench.runner import Stopped
 from workbench.train import _machine, forms
 from workbench.train.bases import TINY, Base, load
 
-METHODS = ("sft", "dpo", "orpo", "reward")
 FILE = "trained.json"
 # (LoRA, all weights) for models that people use, and for those below 10 million parameters, which learn nothing at such
 # rates in a few dozen steps. TRL's own defaults for DPO and ORPO, 1e-6, are for all weights of large models.
@@ -203,6 +202,9 @@ def reward(
 
     Takes and raises what `dpo` does. Bradley and Terry 1952; Ouyang et al. 2022, arXiv:2203.02155, eq. 1."""
     return _train("reward", rows, Path(out), _base(base), settings, seed, progress)
+
+
+METHODS = {"sft": sft, "dpo": dpo, "orpo": orpo, "reward": reward}
 
 
 def read(folder: str | os.PathLike[str]) -> Trained:
