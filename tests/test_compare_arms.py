@@ -16,7 +16,7 @@ from workbench.train.trl_runs import Settings
 
 SETTINGS = Settings(learning_rate=2e-3, batch_size=8, max_length=96, beta=0.2)
 PLAN = Plan(seeds=2, held_out=0.4, settings=SETTINGS, controls=("shuffled labels",))
-MEASURES = Measures(texts=("Bread rises.", "A river runs.", "Bread rises."), answers=3, max_tokens=4)
+MEASURES = Measures(texts=("Bread rises.", "A river runs.", "Bread rises."), answers=40, max_tokens=4)
 ANSWERS = Plan(method="sft", seeds=1, settings=Settings(batch_size=8), controls=("mismatched answers",))
 
 
@@ -138,11 +138,12 @@ def test_every_arm_is_measured_on_the_same_items_by_every_metric(trained):
     }
     for name in names:
         assert len({tuple(of[arm, seed, name]) for arm, seed in runs}) == 1
-    assert [len(of["base", None, name]) for name in names] == [len(of["base", None, "margin"])] * 4 + [2, 3]
+    assert [len(of["base", None, name]) for name in names] == [16, 16, 16, 16, 2, 16]
     # Nothing is there twice, and an item is of one group whatever is measured of it.
     assert len({(row["arm"], row["seed"], row["item"], row["metric"]) for row in rows}) == len(rows)
     groups = dict(of["base", None, "probability"])
     assert all(groups[item] == group for item, group in of["base", None, "answer characters"])
+    assert any(item != group for item, group in of["base", None, "answer characters"])  # some of them are no row's own
 
 
 # --- what is measured, computed otherwise -------------------------------------------------------------------------------

@@ -48,7 +48,9 @@ KINDS = {
 def _split_seed(rows, seed: int) -> int:
     """The first split of this experiment's own that holds enough groups out to tell anything."""
     groups = lambda parts: len({parts.groups[row.id] for row in parts.held_out})
-    return next(each for each in itertools.count(seed, EXPERIMENTS) if groups(splits.split(rows, seed=each)) >= intervals.FEW)
+    return next(
+        each for each in itertools.count(seed, EXPERIMENTS) if groups(splits.split(rows, seed=each)) >= intervals.FEW
+    )
 
 
 def verdicts(kinds: list[str], seeds: range) -> None:

@@ -1,6 +1,7 @@
 """The rows of an experiment: what is trained on, at equal rows, steps and tokens, and what is held out."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def prepared(
 def apart(
     given: Sequence[Record] | Mapping[str, Sequence[Record]], base: Base, plan: Plan, held_out: Sequence[Record]
 ) -> Prepared:
-    """The treatments as they are trained on, without rows that are too long, apart from what is held out."""
+    """The treatments as they are trained on, without those that cannot be, apart from what is held out."""
     named = dict(given) if isinstance(given, Mapping) else {"all": given}
     if not named or any(not len(rows) for rows in named.values()):
         empty = next((name for name, rows in named.items() if not len(rows)), "all")
@@ -111,27 +112,34 @@ def apart(
     origins = lambda rows: [origin[row.id] for row in rows]
     named = {name: as_trained(rows) for name, rows in named.items()}
     tokenizer, limit = forms.tokenizer(base), plan.settings.length(base)
-    cache: dict[str, tuple[int, int]] = {}
+    known: dict[str, tuple[int, str]] = {}
 
-    def sizes(row: Record) -> tuple[int, int]:
-        """Tokens of a row in one epoch, and of its longest sequence."""
-        if row.id not in cache:
+    def looked_at(row: Record) -> tuple[int, str]:
+        """The tokens of a row in one epoch, and why it cannot be trained on, "" where it can."""
+        if row.id not in known:
             (line,) = forms.lines([row], plan.method, base)
-            cache[row.id] = forms.tokens(line, tokenizer), forms.longest(line, tokenizer)
-        return cache[row.id]
+            unfit = forms.unfit(line, tokenizer, limit)
+            known[row.id] = forms.tokens(line, tokenizer), unfit.reason if unfit else ""
+        return known[row.id]
 
     def fits(prompt: str, *answers: str) -> bool:
         row = Preference(prompt, *answers) if len(answers) == 2 else Instruction(prompt, output=answers[0])
-        return len(set(answers)) == len(answers) and sizes(row)[1] <= limit
+        return len(set(answers)) == len(answers) and not looked_at(row)[1]
 
-    short = lambda rows: tuple(row for row in rows if sizes(row)[1] <= limit)
-    left_out = {"too_long": sum(len(rows) - len(short(rows)) for rows in named.values())}
-    named = {name: short(rows) for name, rows in named.items()}
-    if empty := [name for name, rows in named.items() if not rows]:
-        raise InputError(f"every row of {empty[0]!r} is longer than {limit:,} tokens. Give a larger max_length.")
+    fit = lambda rows: tuple(row for row in rows if not looked_at(row)[1])
+    left_out: dict[str, int] = dict(
+        Counter(why for rows in named.values() for row in rows if (why := looked_at(row)[1]))
+    )
+    for name, rows in named.items():
+        if not fit(rows):
+            raise InputError(
+                f"no row of {name!r} can be trained on: {looked_at(rows[0])[1]} for the first, at {limit:,} tokens. "
+                "Give a larger max_length, or other rows."
+            )
+    named = {name: fit(rows) for name, rows in named.items()}
     if len(held_out):
-        test = short(as_trained(held_out))
-        left_out["held_out_too_long"] = len(held_out) - len(test)
+        test = fit(as_trained(held_out))
+        left_out["held_out_unfit"] = len(held_out) - len(test)
         pool = [row for rows in named.values() for row in rows]
         if leaks := splits.leaks(origins(pool), origins(test), among=among):
             raise InputError(
@@ -152,7 +160,7 @@ def apart(
     left_out["held_out_beyond_max"] = len(test) - len(order)
     groups = splits.groups(origins(test), among=among)  # of all of them: rows may be tied by one that is not measured
     test, groups = (tuple(each[at] for at in sorted(order)) for each in (test, groups))
-    return Prepared(named, test, groups, plan.control_names, fits, lambda row: sizes(row)[0], left_out)
+    return Prepared(named, test, groups, plan.control_names, fits, lambda row: looked_at(row)[0], left_out)
 
 
 def as_trained(rows: Sequence[Record]) -> tuple[Record, ...]:

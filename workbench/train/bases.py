@@ -46,7 +46,11 @@ TEMPLATE = (
     "{% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_WEIGHTS = ("config.json", "*.safetensors", "tokenizer*", "chat_template*", "adapter_config.json")
+# What decides a log-probability. How a model would like to be sampled (generation_config.json) is not followed.
+_DECIDING = (
+    "config.json", "*.safetensors", "tokenizer*", "chat_template*", "vocab.*", "merges.txt", "*.model", "added_tokens.json",
+    "special_tokens_map.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def load(path_or_hub_id: str | os.PathLike[str] = TINY) -> Base:
 def _described(name: str, folder: Path) -> Base:
     from safetensors import safe_open
 
-    files = sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
+    files = sorted({path for pattern in _DECIDING for path in folder.glob(pattern)})
     hashed = [(path.name, _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)) for path in files]
     count = 0
     for path in folder.glob("*.safetensors"):

@@ -4,6 +4,7 @@ A base with a chat template gets messages, any other base gets texts; both as `s
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -153,21 +154,33 @@ def _lengths(line: Line, tokenizer: Any) -> list[tuple[int, int]]:
     return [tuple(map(len, encoded(line["prompt"], answer, tokenizer))) for answer in answers]
 
 
-def fitting(lines: Sequence[Line], tokenizer: Any, length: int) -> tuple[list[int], list[Failure]]:
-    """Return the places of the lines of at most `length` tokens, and a Failure for each of the others.
+def unfit(line: Line, tokenizer: Any, length: int) -> Failure | None:
+    """Return why nothing is trained on this line, or None: it is longer than `length` tokens ("too_long"), or a text of it
+    holds a control token of the base, which would end a turn or begin another in the middle of it ("control_token")."""
+    if (size := longest(line, tokenizer)) > length:
+        return Failure("too_long", f"it has {size:,} tokens, more than {length:,}")
+    for text in _texts(line):
+        if found := next((token for token in tokenizer.all_special_tokens if token in text), None):
+            return Failure("control_token", f"a text of it holds {found!r}, a control token of the base", raw=text)
+    return None
 
-    Raises InputError where none fits."""
-    sizes = [longest(line, tokenizer) for line in lines]
-    kept = [at for at, size in enumerate(sizes) if size <= length]
+
+def _texts(line: Line) -> list[str]:
+    said = [line[name] for name in ("prompt", "completion", "chosen", "rejected") if name in line]
+    return [text for each in said for text in ([each] if isinstance(each, str) else [turn["content"] for turn in each])]
+
+
+def fitting(lines: Sequence[Line], tokenizer: Any, length: int) -> tuple[list[int], list[Failure]]:
+    """Return the places of the lines that can be trained on, and a Failure for each of the others.
+
+    Raises InputError where none can."""
+    found = [unfit(line, tokenizer, length) for line in lines]
+    kept = [at for at, failure in enumerate(found) if failure is None]
+    dropped = [replace(each, detail=f"row {at}: {each.detail}") for at, each in enumerate(found) if each is not None]
     if not kept:
         raise InputError(
-            f"every row is longer than {length:,} tokens; the shortest has {min(sizes):,}. Give a larger max_length."
+            f"none of {len(lines):,} rows can be trained on; {dropped[0].detail}. Give a larger max_length, or other rows."
         )
-    dropped = [
-        Failure("too_long", f"row {at} has {size:,} tokens, more than {length:,}")
-        for at, size in enumerate(sizes)
-        if size > length
-    ]
     return kept, dropped
 
 

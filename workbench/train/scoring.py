@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from workbench.errors import InputError, require
+from workbench.errors import InputError, RunError, require
 from workbench.records import Preference, Record
 from workbench.train import _machine, forms
 from workbench.train.bases import Base, load
 from workbench.train.trl_runs import Trained
 
+_LARGE = 2_000_000_000  # parameters
 _BATCH_TOKENS = 4096  # padding counted
 
 
@@ -83,9 +84,12 @@ class Model:
     def write(self, prompts: Sequence[str], *, max_tokens: int = 64) -> list[str]:
         """Return what the model writes to each prompt, greedily, at most `max_tokens` tokens."""
         import torch
+        import transformers
 
         if self.is_reward:
             raise InputError("a reward model writes nothing. Open a model of sft(), dpo() or orpo().")
+        if not 0 < max_tokens < self.base.window:
+            raise InputError(f"max_tokens is 1 to {self.base.window - 1:,} of {self.base.name}, got {max_tokens}.")
         wanted = [
             forms.opening(prompt, self.tokenizer, self.base)[-(self.base.window - max_tokens) :] for prompt in prompts
         ]
@@ -97,10 +101,11 @@ class Model:
             pad = self.tokenizer.pad_token_id
             ids = torch.tensor([[pad] * (size - len(each)) + each for each in some], device=self.model.device)
             mask = torch.tensor([[0] * (size - len(each)) + [1] * len(each) for each in some], device=self.model.device)
-            made = self.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
-                pad_token_id=pad, eos_token_id=self.tokenizer.eos_token_id,
-            )  # fmt: skip
+            # A configuration of our own: what lies in the base's folder may penalise, forbid or sample.
+            greedy = transformers.GenerationConfig(
+                max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad, eos_token_id=self.tokenizer.eos_token_id
+            )
+            made = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
             for at, tokens in enumerate(made[:, size:].tolist()):
                 end = next((n for n, token in enumerate(tokens) if token in ends), len(tokens))
                 found[start + at] = self.tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
@@ -117,10 +122,6 @@ class Model:
         import torch
 
         sums, counts = np.zeros(len(encoded)), np.array([len(answer) for _, answer in encoded])
-        if longest := max((len(first) + len(second) for first, second in encoded), default=0) > self.base.window:
-            raise InputError(
-                f"a row has {longest:,} tokens, and {self.base.name} reads {self.base.window:,}. Leave such rows out."
-            )
         for places, ids, mask in self._batches([first + second for first, second in encoded]):
             logits = self.model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
             found = torch.gather(logits.log_softmax(-1), 2, ids[:, 1:, None])[..., 0]
@@ -134,6 +135,10 @@ class Model:
         """Places, tokens and mask of rows of about the same length, filled up to the right."""
         import torch
 
+        if (longest := max(map(len, encoded), default=0)) > self.base.window:
+            raise InputError(
+                f"a row has {longest:,} tokens, and {self.base.name} reads {self.base.window:,}. Leave such rows out."
+            )
         order = sorted(range(len(encoded)), key=lambda at: -len(encoded[at]))
         while order:
             size = len(encoded[order[0]])
@@ -156,6 +161,8 @@ def opened(what: Trained | Base, *, base: Base | None = None) -> Iterator[Model]
     import transformers
 
     is_trained = isinstance(what, Trained)
+    if is_trained and not list(what.folder.glob("*.safetensors")):
+        raise RunError(f"{what.folder} holds no weights (*.safetensors). Delete the folder and train again.")
     is_adapter = is_trained and (what.folder / "adapter_config.json").exists()
     must_match = is_adapter or base is not None  # all weights of their own need no base
     base = base or (_base_of(what) if is_adapter else load(what.folder)) if is_trained else what
@@ -169,7 +176,9 @@ def opened(what: Trained | Base, *, base: Base | None = None) -> Iterator[Model]
     more = {"num_labels": 1} if is_reward else {}
     with _machine.alone(), torch.no_grad():
         folder = what.folder if is_trained and not is_adapter else base.folder
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        # In bfloat16 a pair's margin is off by some hundredths of a nat; large models must do with that.
+        is_large = torch.cuda.is_available() and base.parameters > _LARGE
+        dtype = torch.bfloat16 if is_large else torch.float32
         model = kind.from_pretrained(folder, dtype=dtype, **more)
         model.config.pad_token_id = forms.tokenizer(base).pad_token_id
         if is_adapter:

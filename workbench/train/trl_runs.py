@@ -10,7 +10,8 @@ else on the CPU in float32 on one thread, where the same seed gives the same bit
 
 A training belongs to its folder. It writes a checkpoint now and then; killed or stopped, the same call goes on from the
 last one and ends with the same numbers. Finished, the same call reads what is there; after any change of rows, base,
-settings, seed or libraries it trains again. No row is cut: those that are longer than `max_length` are left out and named.
+settings, seed or libraries it trains again. No row is cut: those that are
+longer than `max_length`, or that hold a control token of the base, are left out and named.
 
 https://huggingface.co/docs/trl; DPO: Rafailov et al. 2023, arXiv:2305.18290; ORPO: Hong et al. 2024, arXiv:2403.07691;
 LoRA: Hu et al. 2021, arXiv:2106.09685."""
@@ -68,15 +69,17 @@ class Settings:
     threads: int = 1
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "save_steps", "threads"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)!r}.")
-        if self.lora_rank < 0 or self.beta <= 0 or not math.isfinite(self.beta):
-            raise InputError(f"lora_rank is 0 or more and beta above 0, got {self.lora_rank} and {self.beta}.")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise InputError(f"learning_rate must be between 0 and 1, got {self.learning_rate}.")
-        if self.max_length is not None and self.max_length < 8:
-            raise InputError(f"max_length is in tokens and at least 8, got {self.max_length}.")
+        least = {"epochs": 1, "batch_size": 1, "save_steps": 1, "threads": 1, "lora_rank": 0, "max_length": 8}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if (name, value) != ("max_length", None) and (type(value) is not int or value < low):
+                raise InputError(f"{name} is a whole number, {low} or more, got {value!r}.")
+        for name in ("beta", "learning_rate"):
+            value = getattr(self, name)
+            if (name, value) != ("learning_rate", None) and (type(value) not in (int, float) or not value > 0):
+                raise InputError(f"{name} is a number above 0, got {value!r}.")
+        if not math.isfinite(self.beta) or (self.learning_rate or 0) >= 1:
+            raise InputError(f"beta is finite and learning_rate below 1, got {self.beta} and {self.learning_rate}.")
 
     def rate(self, method: str, base: Base) -> float:
         """Return the learning rate that is used: the one that was given, or the method's for a base of this size."""
@@ -95,7 +98,7 @@ class Trained:
     """A finished training: where its adapter or weights lie, on what it was trained, what it saw, what it took.
 
     `data` is the hash of the rows in their order; `rows`, `steps` and `tokens` are what the model saw, over all epochs, padding
-    not counted; `left_out` are rows that are too long. `device` is "cpu" or a GPU's name; `memory_mb` the peak of the
+    not counted; `left_out` are rows that were not trained on. `device` is "cpu" or a GPU's name; `memory_mb` the peak of the
     process (on a GPU: of the GPU). `key` is the hash of everything that decides the outcome."""
 
     method: str
@@ -133,7 +136,7 @@ class Trained:
         losses = [value for value in self.metrics["loss"].to_pylist() if value is not None]
         if losses:
             said += f"; loss {losses[0]:.3f} to {losses[-1]:.3f}"
-        return f"{said}; {len(self.left_out):,} rows left out, too long" if self.left_out else said
+        return f"{said}; {len(self.left_out):,} rows left out" if self.left_out else said
 
     def _repr_html_(self) -> str:
         table = self.metrics
@@ -257,8 +260,9 @@ def _train(method: str, rows: Any, out: Path, base: Base, settings: Settings, se
     key = content_hash([method, base.sha256, asdict(settings), seed, data, libraries, _machine.device()])
     out.mkdir(parents=True, exist_ok=True)
     with only_writer(out):
-        if (out / FILE).exists() and (done := read(out)).key == key:
-            return done
+        with contextlib.suppress(RunError):  # one that is damaged is trained again
+            if (done := read(out)).key == key and list(out.glob("*.safetensors")):
+                return done
         _clear(out, key)
         (out / "key").write_text(key)
         started = time.monotonic()
@@ -296,7 +300,8 @@ def _clear(out: Path, key: str) -> None:
         return
     for checkpoint in out.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    (out / experiments.STEPS).unlink(missing_ok=True)
+    for path in (*out.glob("adapter_*"), *out.glob("*.safetensors*"), out / experiments.STEPS):
+        path.unlink(missing_ok=True)
 
 
 def _trainer(
