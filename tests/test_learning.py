@@ -17,7 +17,7 @@ from workbench.errors import InputError, RunError
 from workbench.experiments import Experiment
 from workbench.intervals import Interval
 from workbench.quality.calibration import Agreement, Calibration, Judge
-from workbench.records import QA, Instruction, Passage, Preference, Provenance, Span
+from workbench.records import QA, Instruction, Passage, Preference, Provenance, Span, content_hash
 from workbench.runs import Run
 from workbench.train import known, learning, trl_runs
 from workbench.train.compare import Plan
@@ -188,15 +188,36 @@ def test_differences_are_paired_by_seed_and_row_and_count_the_luck_of_the_lot(tm
     found, values = filed(tmp_path, {10: (0.52, 0.5), 100: (0.6, 0.51)})
     few, many = (values[f"{size} rows"] for size in (10, 100))
     few_lot, many_lot = (values[f"{size} rows, shuffled labels"] for size in (10, 100))
-    lot = many_lot.mean(axis=1)
+    shared = lambda rows, lot: lot.mean(axis=1) * math.sqrt(rows / 2000)  # of the rows that are there
+    lot = shared(100, many_lot)
     first, last = found.points
     assert first.bought is None
     assert last.gain == intervals.crossed(many - many_lot, groups=GROUPS, draws=lot)
     assert last.over_base == intervals.crossed(many - values["base"], groups=GROUPS, draws=lot)
-    assert last.bought == intervals.crossed(many - few, groups=GROUPS, draws=lot - few_lot.mean(axis=1))
+    assert first.gain == intervals.crossed(few - few_lot, groups=GROUPS, draws=shared(10, few_lot))
+    assert last.bought == intervals.crossed(many - few, groups=GROUPS)
     assert last.value == intervals.crossed(many, groups=GROUPS)
-    assert last.seeds == pytest.approx(many.mean(axis=1)) and last.control_seeds == pytest.approx(lot)
+    assert last.seeds == pytest.approx(many.mean(axis=1)) and last.control_seeds == pytest.approx(many_lot.mean(axis=1))
     assert found.base == pytest.approx(values["base"].mean())
+
+
+def test_the_luck_that_seeds_share_is_counted_in_by_how_many_rows_they_share():
+    """Rows worth nothing, whose luck moves models: intervals hold 0 as often as they say, at any share of the rows."""
+    draw, pool, repeats = np.random.default_rng(0), 200, 300
+    held = {10: 0, 100: 0, 200: 0, (100, 200): 0}
+    for _ in range(repeats):
+        luck = draw.normal(size=pool)
+        orders = [draw.permutation(pool) for _ in range(SEEDS)]
+        models = {}
+        for size in (10, 100, 200):
+            signs = [draw.permutation([-1, 1] * (size // 2)) for _ in orders]
+            moved, by_lot = (np.array([(sign * luck[order[:size]]).sum() for sign, order in zip(of, orders, strict=True)]) for of in ([1] * SEEDS, signs))  # fmt: skip
+            models[size] = moved[:, None] / math.sqrt(size) + 0.2 * draw.normal(size=(SEEDS, ITEMS))
+            found = intervals.crossed(models[size], draws=learning._shared(by_lot / math.sqrt(size), size / pool))
+            held[size] += found.low <= 0 <= found.high
+        step = intervals.crossed(models[200] - models[100])
+        held[100, 200] += step.low <= 0 <= step.high
+    assert all(0.88 * repeats <= times <= 0.99 * repeats for times in held.values()), held
 
 
 def test_of_a_loss_a_gain_is_a_fall_and_values_stay_as_they_are(tmp_path):
@@ -449,13 +470,14 @@ def test_forced_on_it_trains_what_is_missing_and_nothing_again(trained):
     assert {(run.steps, run.rows) for run in runs} == {(2, 16)} and len(runs) == 8
 
 
-def test_it_is_filed_as_a_training_with_its_arms_scores_and_data(trained):
+def test_it_is_filed_as_a_training_with_its_arms_scores_and_data(trained, pool):
     forced = trained[1]
     one = experiments.read(forced.folder)
     arms = ["base", "8 rows", "8 rows, shuffled labels", "16 rows", "16 rows, shuffled labels"]
     assert one.kind == "training" and one.name == "learning curve of tiny-base@1 by dpo" and one.settings["arms"] == arms  # fmt: skip
     assert set(forced.items["arm"].to_pylist()) == set(arms) and one.records == 16
     assert one.score["value"] == pytest.approx(forced.points[-1].value.value) and one.score["prompt"] == "16 rows"
+    assert one.settings["data"]["8 rows"] == content_hash([[row.id for row in order[:8]] for order in pool.orders])
     assert one.settings["reason"] == forced.sentence and one.seconds > 0
     assert {row["arm"] for row in experiments.steps(forced.folder).to_pylist()} == set(arms[1:])
 

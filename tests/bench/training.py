@@ -107,8 +107,9 @@ def hh() -> None:
 
 def curve() -> None:
     pages = store.documents(ROOT / "data" / "documents")
-    rows = known.plain_or_hedged(pages, 1450)
-    found = learning.curve(rows, out=RUNS / "curve", plan=compare.Plan())
+    rows = known.plain_or_hedged(pages, 1700)
+    plan = compare.Plan(held_out=0.38, max_held_out=200)
+    found = learning.curve(rows, out=RUNS / "curve", plan=plan)
     print(found)
     keep(found.folder, "curve")
 

@@ -16,8 +16,11 @@ of tests: Maurer, Hothorn and Lehmacher 1995; Westfall and Krishen 2001, doi:10.
 between sizes bought are estimates, each with an interval at the plan's level, paired by seed and held-out row. That such an
 interval holds zero shows no end of the curve; its upper end says what may have been bought at most.
 
-Where a size takes nearly all rows, the seeds share them. How far luck with the data of a pool moves a model is seen in the
-controls, whose labels are dealt out anew under each seed, and is counted in once, as `verdicts` does it."""
+Where a size takes a large part of the rows, the seeds share them, and their luck with the data. How far such luck moves a
+model is seen in the controls, whose labels are dealt out anew under each seed; gains count it in, as `verdicts` does, by the
+part that two seeds share. So 94 to 97% of intervals called 95% held the truth in simulation, with 3 seeds at 1 to 100% of
+the rows; counted in whole, 95 to 100%, and not at all, 5% where all rows are taken. Between two sizes of one seed luck is
+nearly the same, and 92 to 95% held the truth without (tests/test_learning.py measures some of it)."""
 
 import itertools
 import math
@@ -613,15 +616,20 @@ def _points(items: pa.Table, sizes: Sequence[int], settings: Mapping[str, Any]) 
     points, before = [], None
     for size in sizes:
         ours, theirs = (measured.values[_arm(size, of), primary] for of in ("", control))
-        by_lot = theirs.mean(axis=1)
+        by_lot = _shared(theirs.mean(axis=1), size / settings["available"])
         points.append(Point(
             rows=size, epochs=settings["epochs"][str(size)], value=between(sign * ours), control=between(sign * theirs),
-            seeds=tuple((sign * ours.mean(axis=1)).tolist()), control_seeds=tuple((sign * by_lot).tolist()),
+            seeds=tuple((sign * ours.mean(axis=1)).tolist()), control_seeds=tuple((sign * theirs.mean(axis=1)).tolist()),
             gain=between(ours - theirs, by_lot), over_base=between(ours - measured.values[BASE, primary], by_lot),
-            bought=between(ours - before[0], by_lot - before[1]) if before else None,
+            bought=None if before is None else between(ours - before),
         ))  # fmt: skip
-        before = ours, by_lot
+        before = ours
     return tuple(points)
+
+
+def _shared(means: np.ndarray, share: float) -> np.ndarray:
+    """The means with a `share` of their variance: of rows drawn from a pool, two draws have as large a share in common."""
+    return means * math.sqrt(share)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
