@@ -1,6 +1,6 @@
 """`python -m tests.bench.training [verdicts | speed | hh | curve] ...`: what the verdict says where the answer is known, what trainings cost.
 
-verdicts    20 experiments each of a known signal, of labels by lot and of length alone; those that are done are read again
+verdicts    20 experiments each of a known signal and of labels by lot, 10 of length alone; those that are done are read again
 collect     what those that are done found, judged by the code as it is
 hh          one experiment on real pairs of people (needs the shared data beside the project)
 curve       what 10, 100, 500 and 1,000 rows of a known signal buy
@@ -9,7 +9,7 @@ speed       seconds and memory of each method with its defaults, and tokens/s be
 large       a model of 115 million parameters, from its config, trained for four steps (on a GPU, where there is one, for 200)
 
 Results go to data/results/training; the folders of trainings to data/runs/bench. On one core (OMP_NUM_THREADS=1) verdicts take
-about 75 minutes, hh 15, curve 20 and the others 5."""
+about an hour, hh 15, curve 20 and the others 5."""
 
 import argparse
 import itertools
@@ -32,8 +32,8 @@ from workbench.train.trl_runs import Settings
 
 ROOT = Path(__file__).parents[2]
 RESULTS, RUNS = ROOT / "data" / "results" / "training", ROOT / "data" / "runs" / "bench"
-EXPERIMENTS, PAIRS = 20, 120
-# 11 steps of 8 pairs an arm and seed, at twice the default rate: enough for the signal, and 60 experiments in an hour.
+EXPERIMENTS, PAIRS = {"signal": 20, "labels by lot": 20, "length": 10}, 120
+# 11 steps of 8 pairs an arm and seed, at twice the default rate: enough for the signal, and 50 experiments in an hour.
 PLAN = {
     "settings": Settings(learning_rate=2e-3, batch_size=8),
     "controls": ("shuffled labels", "length only", "random pairs"),
@@ -48,15 +48,13 @@ KINDS = {
 def _split_seed(rows, seed: int) -> int:
     """The first split of this experiment's own that holds enough groups out to tell anything."""
     groups = lambda parts: len({parts.groups[row.id] for row in parts.held_out})
-    return next(
-        each for each in itertools.count(seed, EXPERIMENTS) if groups(splits.split(rows, seed=each)) >= intervals.FEW
-    )
+    return next(each for each in itertools.count(seed, 20) if groups(splits.split(rows, seed=each)) >= intervals.FEW)
 
 
-def verdicts(kinds: list[str], seeds: range) -> None:
+def verdicts(kinds: list[str], seeds: list[int]) -> None:
     pages = store.documents(ROOT / "data" / "documents")
     for kind in kinds:
-        for seed in seeds:
+        for seed in range(*(seeds or [EXPERIMENTS[kind]])):
             folder = RUNS / kind.replace(" ", "-") / str(seed)
             rows = KINDS[kind](pages, seed)
             plan = compare.Plan(split_seed=_split_seed(rows, seed), **PLAN)
@@ -264,11 +262,11 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("part", choices=["verdicts", "collect", "hh", "curve", "experiments", "speed", "large", "one"])
     asked.add_argument("--kinds", nargs="*", default=list(KINDS))
-    asked.add_argument("--seeds", nargs=2, type=int, default=[0, EXPERIMENTS])
+    asked.add_argument("--seeds", nargs=2, type=int)
     given = asked.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     if given.part == "verdicts":
-        verdicts(given.kinds, range(*given.seeds))
+        verdicts(given.kinds, given.seeds)
     if given.part in ("verdicts", "collect"):
         collect()
     elif given.part == "one":
