@@ -21,6 +21,8 @@ SMALL = {
     "06_preferences": {"prompts": 60},
     "11_durable_runs": {"tasks": 24, "moments": (12,), "concurrencies": (4,)},
     "16_review": {"pairs": 20},
+    "18_training": {"pairs": 40, "seeds": 2},
+    "19_experiments": {"pairs": 40, "seeds": 2},
 }
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -52,7 +54,7 @@ def texts(path):
 
 def test_there_are_notebooks():
     names = {"00_start_here", "01_provenance", "02_prompts", "04_personas", "05_rag_questions", "06_preferences"}
-    names |= {"11_durable_runs", "12_duplicates", "15_map", "16_review"}
+    names |= {"11_durable_runs", "12_duplicates", "15_map", "16_review", "18_training", "19_experiments"}
     assert names <= {path.stem for path in NOTEBOOKS}
 
 

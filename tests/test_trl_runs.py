@@ -454,3 +454,9 @@ def test_a_damaged_result_is_made_again_and_reading_it_says_what_to_delete(train
     assert same(weights(trl_runs.dpo(pairs, base=base, out=folder, settings=SMALL)), weights(trained))
     with pytest.raises(RunError, match="no training finished in"):
         trl_runs.read(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(pairs, base, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot make .*file/out: .*Give out= a folder that can be written"):
+        trl_runs.dpo(pairs[:8], base=base, out=tmp_path / "file" / "out", settings=SMALL)

@@ -1,9 +1,14 @@
 """What trainings and measurements need of their machine: sums in one order, silent libraries, what it is and took."""
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+
+from workbench._background import only_writer
+from workbench.errors import RunError
 
 
 def device() -> str:
@@ -53,3 +58,15 @@ def alone(threads: int = 1) -> Iterator[None]:
         logging.enable_progress_bar()
         if not bars:
             datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def held(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the folder, made where it is not there, and held for this process alone. Raises RunError where it cannot be."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {out}: {error.strerror}. Give out= a folder that can be written.") from None
+    with only_writer(out):
+        yield out

@@ -38,7 +38,7 @@ from workbench._background import progress_bar
 from workbench.errors import RunError
 from workbench.experiments import Experiment
 from workbench.records import Record, content_hash
-from workbench.train import arms, filing, measuring, trl_runs, verdicts
+from workbench.train import _machine, arms, filing, measuring, trl_runs, verdicts
 from workbench.train.arms import Prepared
 from workbench.train.bases import TINY, Base, load
 from workbench.train.plans import LONGER, PAIR_METRICS, PRIMARY, Measures, Plan, Task, check_primary, exact_match
@@ -139,7 +139,7 @@ def run(
     for seed in range(plan.seeds):  # before hours of training: some controls cannot be made, or not as long
         for arm in prepared.arms(seed):
             arms.check_equal(arm, len(arm), sum(map(prepared.count, arm.rows)), prepared)
-    with filing.held(out) as out:
+    with _machine.held(out) as out:
         begun = _begin(out, prepared, base, plan, measures)
         seen, tables = [], [measuring.measured_base(out, prepared, base, measures)]
         total = plan.seeds * len(prepared.names)

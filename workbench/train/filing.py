@@ -1,8 +1,6 @@
 """An experiment in its folder: begun before anything is trained, and filed with its scores at the end."""
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,26 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench import experiments, store
-from workbench._background import only_writer
-from workbench.errors import InputError, RunError
+from workbench.errors import InputError
 from workbench.experiments import Experiment
 from workbench.records import Record
 from workbench.train import measuring
 from workbench.train.trl_runs import Trained
 
 ITEMS, HELD_OUT = "items.parquet", "held_out.parquet"
-
-
-@contextlib.contextmanager
-def held(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make the folder, and hold it for one experiment."""
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {out}: {error.strerror}. Give out= a folder that can be written.") from None
-    with only_writer(out):
-        yield out
 
 
 def begun_in(out: Path, begun: Experiment, held_out: Sequence[Record]) -> Experiment:

@@ -45,7 +45,7 @@ from workbench.quality.calibration import Calibration
 from workbench.records import Record, content_hash
 from workbench.runs import Run
 from workbench.stages import parse_rate
-from workbench.train import arms, filing, measuring, splits, trl_runs, verdicts
+from workbench.train import _machine, arms, filing, measuring, splits, trl_runs, verdicts
 from workbench.train.bases import TINY, Base, load
 from workbench.train.controls import Arm
 from workbench.train.plans import PAIR_METRICS, Measures, Plan
@@ -379,7 +379,7 @@ def curve(
     `compare.run` does; RunError where a training fails; Stopped at the stop button."""
     base = base if isinstance(base, Base) else load(base)
     pool = _Pool.of(rows, base, plan, stages, held_out)
-    with filing.held(out) as out:
+    with _machine.held(out) as out:
         begun = _begin(out, pool, base)
         tables, seen, looks = [measuring.measured_base(out, pool.prepared, base, Measures())], [], []
         stopped, before = "", 0

@@ -19,6 +19,7 @@ LoRA: Hu et al. 2021, arXiv:2106.09685."""
 import contextlib
 import gc
 import importlib.metadata
+import inspect
 import json
 import math
 import os
@@ -34,7 +35,7 @@ import orjson
 import pyarrow as pa
 
 from workbench import _html, experiments, store
-from workbench._background import StopButton, only_writer, progress_bar
+from workbench._background import StopButton, progress_bar
 from workbench.errors import InputError, RunError, require
 from workbench.records import Failure, Record, content_hash
 from workbench.runner import Stopped
@@ -257,9 +258,9 @@ def _train(method: str, rows: Any, out: Path, base: Base, settings: Settings, se
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     lines = [lines[at] for at in kept]
     data = content_hash(lines)
-    key = content_hash([method, base.sha256, asdict(settings), seed, data, libraries, _machine.device()])
-    out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out):
+    decides = [method, base.sha256, asdict(with_rate(settings, method, base)), seed, data, libraries, _machine.device()]
+    key = content_hash([*decides, inspect.getsource(_trainer)])  # and how it is set up here: the schedule, the adapter
+    with _machine.held(out):
         with contextlib.suppress(RunError):  # one that is damaged is trained again
             if (done := read(out)).key == key and list(out.glob("*.safetensors")):
                 return done
