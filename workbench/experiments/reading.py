@@ -444,14 +444,16 @@ def _utc(started: str) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
+# Written beside a training's settings: what came of it, and what follows from its data and decides nothing by itself.
+_OUTCOMES = ("verdict", "reason", "verdicts", "reasons", "memory_mb", "gates", "equal", "held_out", "left_out")
+
+
 def _made_with(experiment: Experiment) -> dict[str, str]:
     """What decides its outcome, as text by dotted names: its settings, and who answered which prompt by which code."""
     about = {
         name: getattr(experiment, name) for name in ("kind", "name", "base", "model", "endpoint", "prompts", "code")
     }
-    ended = (
-        ("verdict", "reason") if experiment.kind == TRAINING else ()
-    )  # written beside the settings, and decides nothing
+    ended = _OUTCOMES if experiment.kind == TRAINING else ()
     return dict(_flat({**about, **{name: value for name, value in experiment.settings.items() if name not in ended}}))
 
 

@@ -1,6 +1,7 @@
 """What trainings and measurements need of their machine: sums in one order, silent libraries, what it is and took."""
 
 import contextlib
+import importlib.metadata
 import os
 import sys
 import warnings
@@ -10,12 +11,19 @@ from pathlib import Path
 from workbench._background import only_writer
 from workbench.errors import RunError
 
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
+
 
 def device() -> str:
     """Return "cpu", or the name of the GPU that is used."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def made_with() -> tuple[str, dict[str, str]]:
+    """Return what numbers depend on beside data and settings: the device, and the versions of the libraries."""
+    return device(), {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 def memory_mb() -> float:
@@ -39,7 +47,8 @@ def alone(threads: int = 1) -> Iterator[None]:
     from huggingface_hub import constants
     from transformers.utils import logging
 
-    before, bars, level = torch.get_num_threads(), datasets.are_progress_bars_disabled(), logging.get_verbosity()
+    before, level = torch.get_num_threads(), logging.get_verbosity()
+    bars, own_bars = datasets.are_progress_bars_disabled(), logging.is_progress_bar_enabled()
     torch.set_num_threads(threads)
     datasets.disable_progress_bars()
     logging.set_verbosity_error()
@@ -55,7 +64,8 @@ def alone(threads: int = 1) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = was_offline
         torch.set_num_threads(before)
         logging.set_verbosity(level)
-        logging.enable_progress_bar()
+        if own_bars:
+            logging.enable_progress_bar()
         if not bars:
             datasets.enable_progress_bars()
 

@@ -168,6 +168,8 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
         raise RunError(
             f"{folder} holds a {experiment.kind} that is {experiment.status}. The call that began it goes on with it."
         )
+    if "sizes" in experiment.settings:
+        raise RunError(f"{folder} holds a learning curve. Read it with learning.read({str(folder)!r}).")
     items = store.read_table(Path(folder) / filing.ITEMS)
     return Comparison(Path(folder), experiment, _judge(experiment, items), items)
 

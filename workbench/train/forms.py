@@ -42,7 +42,7 @@ def lines(rows: Sequence[Record] | str | os.PathLike[str], method: str, base: Ba
     `rows` are records of one kind or the path of an export in JSON Lines, whose lines are taken as they stand. Raises
     InputError for rows of another kind, and with id or line for one that nothing can be learnt from."""
     if isinstance(rows, str | os.PathLike):
-        return _exported(Path(rows), method)
+        return _exported(Path(rows), method, base)
     if not len(rows):
         raise InputError("no rows to train on. Give at least one record.")
     kind = one_kind(rows)
@@ -80,7 +80,7 @@ def _turn(record: Record, as_messages: bool) -> Line:
     return {"prompt": before, "completion": [last]}
 
 
-def _exported(path: Path, method: str) -> list[Line]:
+def _exported(path: Path, method: str, base: Base) -> list[Line]:
     wanted = ("prompt", "completion") if method == "sft" else ("prompt", "chosen", "rejected")
     try:
         text = path.read_bytes()
@@ -109,6 +109,13 @@ def _exported(path: Path, method: str) -> list[Line]:
             )
         if not all(line[name] for name in wanted):
             raise InputError(f"{path}, line {number}: an empty text. Leave such rows out.")
+        turns = [turn for name in wanted if isinstance(line[name], list) for turn in line[name]]
+        if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns):
+            raise InputError(f"{path}, line {number}: a message has no text as its content. Leave such rows out.")
+        if turns and not base.has_chat_template:
+            raise InputError(
+                f"{path}, line {number} is in messages, and {base.name} has no chat template. Export with formats=['preference']."
+            )
         found.append({name: line[name] for name in wanted})
     if not found:
         raise InputError(f"{path} holds no line. Export records first: share.export(records, folder).")
@@ -160,9 +167,14 @@ def unfit(line: Line, tokenizer: Any, length: int) -> Failure | None:
     if (size := longest(line, tokenizer)) > length:
         return Failure("too_long", f"it has {size:,} tokens, more than {length:,}")
     for text in _texts(line):
-        if found := next((token for token in tokenizer.all_special_tokens if token in text), None):
+        if found := next((token for token in _control_tokens(tokenizer) if token in text), None):
             return Failure("control_token", f"a text of it holds {found!r}, a control token of the base", raw=text)
     return None
+
+
+def _control_tokens(tokenizer: Any) -> list[str]:
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return sorted({*tokenizer.all_special_tokens, *added})
 
 
 def _texts(line: Line) -> list[str]:

@@ -461,9 +461,9 @@ class _Pool:
             raise InputError(
                 f"{len(left):,} rows are left to train on, and the smallest size is {stages.sizes[0]:,}. Give more rows, hold out fewer, or ask for a smaller one."
             )
-        groups_of = splits.groups(left, among=[*rows, *held_out])
-        orders = tuple(_ordered(left, groups_of, seeds=(plan.split_seed, seed)) for seed in range(plan.seeds))
         as_given = {trained.id: row for row, trained in zip(rows, arms.as_trained(rows), strict=True)}
+        groups_of = splits.groups([as_given[row.id] for row in left], among=[*rows, *held_out])
+        orders = tuple(_ordered(left, groups_of, seeds=(plan.split_seed, seed)) for seed in range(plan.seeds))
         given = tuple(tuple(as_given[row.id] for row in order) for order in orders)
         pool = cls(replace(prepared, controls=(_control(plan.method),)), orders, given, sizes, plan, stages, {})
         return replace(pool, arms={size: pool._drawn(size) for size in sizes})

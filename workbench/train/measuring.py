@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from workbench import intervals, store
 from workbench.records import Preference, content_hash
-from workbench.train import scoring
+from workbench.train import _machine, scoring
 from workbench.train.arms import Prepared
 from workbench.train.bases import Base
 from workbench.train.plans import ANSWER_CHARACTERS, LONGER, TEXT_LOSS, Measures
@@ -27,7 +27,7 @@ def measured_base(out: Path, prepared: Prepared, base: Base, measures: Measures)
     """The untouched base's items. Its log-probabilities are kept beside them, since every arm's margin is against them."""
     folder = out / "arms" / BASE
     folder.mkdir(parents=True, exist_ok=True)
-    key = _key(prepared, measures, base.sha256)
+    key = _key(prepared, measures, content_hash([base.sha256, *_machine.made_with()]))
     are_pairs = isinstance(prepared.held_out[0], Preference)
     if (kept := _kept(folder, key)) is not None and (not are_pairs or (folder / "log_probs.npy").exists()):
         return kept

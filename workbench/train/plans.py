@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from workbench import experiments
+from workbench._code import code_fingerprint
 from workbench.errors import InputError
 from workbench.records import content_hash
 from workbench.train import trl_runs, verdicts
@@ -97,7 +98,7 @@ class Measures:
             self.task.name,
             list(self.task.prompts),
             list(self.task.wanted),
-            getattr(self.task.score, "__name__", ""),
+            code_fingerprint(self.task.score),
         ]
         return content_hash([list(self.texts), self.answers, task, self.max_tokens])
 
@@ -105,10 +106,10 @@ class Measures:
 def exact_match(written: str, wanted: str) -> float:
     """Return 1.0 where both are the same but for case, punctuation, articles and blanks, else 0.0.
 
-    Rajpurkar et al. 2016, arXiv:1606.05250 (the rule of SQuAD's evaluation script)."""
-    plain = lambda text: " ".join(
-        re.sub(r"\b(a|an|the)\b", " ", "".join(each for each in text.lower() if each not in string.punctuation)).split()
-    )
+    Of a text that is nothing else, such as the answer "A", all is compared: or writing nothing would be right. Rajpurkar et
+    al. 2016, arXiv:1606.05250 (the rule of SQuAD's evaluation script)."""
+    bare = lambda text: "".join(each for each in text.lower() if each not in string.punctuation)
+    plain = lambda text: " ".join(re.sub(r"\b(a|an|the)\b", " ", bare(text)).split()) or " ".join(text.lower().split())
     return float(plain(written) == plain(wanted))
 
 

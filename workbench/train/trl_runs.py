@@ -18,15 +18,15 @@ LoRA: Hu et al. 2021, arXiv:2106.09685."""
 
 import contextlib
 import gc
-import importlib.metadata
 import inspect
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,6 @@ FILE = "trained.json"
 _RATES = {"sft": (2e-4, 2e-5), "dpo": (2e-5, 1e-6), "orpo": (5e-5, 8e-6), "reward": (1e-4, 1e-5)}
 _TINY_RATES = {"sft": (2e-3, 1e-3), "dpo": (1e-3, 3e-4), "orpo": (2e-3, 1e-3), "reward": (2e-3, 1e-3)}
 _TINY_PARAMETERS = 10_000_000
-_LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,10 +254,10 @@ def _train(method: str, rows: Any, out: Path, base: Base, settings: Settings, se
     lines = forms.lines(rows, method, base)
     kept, left_out = forms.fitting(lines, tokenizer, settings.length(base))
     tokens = sum(forms.tokens(lines[at], tokenizer) for at in kept)
-    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    device, libraries = _machine.made_with()
     lines = [lines[at] for at in kept]
     data = content_hash(lines)
-    decides = [method, base.sha256, asdict(with_rate(settings, method, base)), seed, data, libraries, _machine.device()]
+    decides = [method, base.sha256, asdict(with_rate(settings, method, base)), seed, data, libraries, device]
     key = content_hash([*decides, inspect.getsource(_trainer)])  # and how it is set up here: the schedule, the adapter
     with _machine.held(out):
         with contextlib.suppress(RunError):  # one that is damaged is trained again
@@ -270,19 +269,15 @@ def _train(method: str, rows: Any, out: Path, base: Base, settings: Settings, se
         with _machine.alone(settings.threads), _Bar(method, base.name, seed, progress) as bar:
             trainer = _trainer(method, lines, base, tokenizer, settings, seed, out)
             seen = _fit(trainer, out, tokens * settings.epochs, bar)
-            try:
+            with _disk(out):
                 _save(trainer, tokenizer, base, out)
-            except OSError as error:
-                raise RunError(
-                    f"cannot write the adapter to {out}: {error}. Free some space; the same call goes on."
-                ) from None
         logged = _logged(out / experiments.STEPS)
         trained = Trained(
             method=method, base=base.name, base_sha256=base.sha256, seed=seed,
             settings={**asdict(settings), "learning_rate": settings.rate(method, base), "max_length": settings.length(base)},
             data=data, rows=len(lines) * settings.epochs, steps=seen, tokens=tokens * settings.epochs, left_out=tuple(left_out),
             seconds=round(logged[-1]["seconds"] if logged else time.monotonic() - started, 2), memory_mb=round(_machine.memory_mb()),
-            device=_machine.device(), libraries=libraries, key=key, folder=out,
+            device=device, libraries=libraries, key=key, folder=out,
         )  # fmt: skip
         content = {name: value for name, value in asdict(trained).items() if name != "folder"}
         with store.atomically(out / FILE) as temporary:
@@ -349,6 +344,10 @@ def _trainer(
             task_type="SEQ_CLS" if method == "reward" else "CAUSAL_LM",
             modules_to_save=["score"] if method == "reward" else None,
         )  # fmt: skip
+    if has_gpu:
+        arguments._n_gpu = (
+            1  # with more, transformers would train on as many batches at once, in a fraction of the steps
+        )
     trainer = build(
         model=model,
         args=arguments,
@@ -357,6 +356,9 @@ def _trainer(
         peft_config=adapter,
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    for weights in trainer.model.parameters():
+        if weights.requires_grad:  # a reward model's head would be trained in bfloat16, which rounds its updates away
+            weights.data = weights.data.float()
     if len(trainer.train_dataset) != len(lines):
         raise RunError(f"TRL took {len(trainer.train_dataset):,} of {len(lines):,} rows, and said nothing.")
     return trainer
@@ -367,15 +369,15 @@ def _fit(trainer: Any, out: Path, tokens: int, bar: "_Bar") -> int:
     last = _last_checkpoint(out)
     done = int(last.name.partition("-")[2]) if last else 0
     before = [row for row in _logged(out / experiments.STEPS) if row["step"] <= done]
-    (out / experiments.STEPS).write_bytes(b"".join(_line(row) for row in before))
+    with (
+        _disk(out),
+        store.atomically(out / experiments.STEPS) as temporary,
+    ):  # a kill in between must not lose what was logged
+        temporary.write_bytes(b"".join(_line(row) for row in before))
     with StopButton() as button, (out / experiments.STEPS).open("ab", buffering=0) as log:
         trainer.add_callback(_watcher(log, bar, button, before, tokens))
-        try:
+        with _disk(out):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        except OSError as error:
-            raise RunError(
-                f"the training in {out} stopped at step {trainer.state.global_step:,}: {error}. Free some space; the same call goes on."
-            ) from None
     if button.presses:
         raise Stopped(
             f"stopped at step {trainer.state.global_step:,} of {trainer.state.max_steps:,}, which is saved in {out}. The same call goes on."
@@ -383,6 +385,24 @@ def _fit(trainer: Any, out: Path, tokens: int, bar: "_Bar") -> int:
     if not all(math.isfinite(row["loss"]) for row in _logged(out / experiments.STEPS) if row.get("loss") is not None):
         raise RunError(f"the loss in {out} is no number any more. Take a smaller learning_rate.")
     return int(trainer.state.global_step)
+
+
+@contextlib.contextmanager
+def _disk(out: Path) -> Iterator[None]:
+    """Turn what the libraries raise where a file cannot be written into a RunError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch says so of a full disk in a RuntimeError, and of everything else in one, too.
+        if type(error) is RuntimeError and not re.search(
+            "unexpected pos|PytorchStreamWriter|No space left", str(error)
+        ):
+            raise
+        raise RunError(
+            f"the training cannot write to {out}: {error}. Free some space; the same call goes on."
+        ) from None
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

@@ -90,7 +90,7 @@ class Finding:
 
     def _repr_html_(self) -> str:
         rows = [(each.control, each.metric, str(each)) for each in self.differences]
-        table = _html.html_table(("better than", "by", "difference"), rows)
+        table = _html.html_table(("against", "by", "difference, more is better but for characters"), rows)
         return _html.card(
             f"{self.treatment}: {self.verdict}", "", f"<div>{_html.escaped(self.reason, 2000)}</div>{table}"
         )
