@@ -1,6 +1,6 @@
 """`python -m tests.bench.training [verdicts | speed | hh | curve] ...`: what the verdict says where the answer is known, what trainings cost.
 
-verdicts    20 experiments each of a known signal and of labels by lot, 5 of length alone; those that are done are read again
+verdicts    20 experiments each of a known signal and of labels by lot, 6 of length alone; those that are done are read again
 collect     what those that are done found, judged by the code as it is
 hh          one experiment on real pairs of people (needs the shared data beside the project)
 curve       what 10, 100, 500 and 1,000 rows of a known signal buy
@@ -32,7 +32,7 @@ from workbench.train.trl_runs import Settings
 
 ROOT = Path(__file__).parents[2]
 RESULTS, RUNS = ROOT / "data" / "results" / "training", ROOT / "data" / "runs" / "bench"
-EXPERIMENTS, PAIRS = {"signal": 20, "labels by lot": 20, "length": 5}, 120
+EXPERIMENTS, PAIRS = {"signal": 20, "labels by lot": 20, "length": 6}, 120
 # 11 steps of 8 pairs an arm and seed, at twice the default rate: enough for the signal, and 45 experiments in an hour.
 PLAN = {
     "settings": Settings(learning_rate=2e-3, batch_size=8),

@@ -125,14 +125,15 @@ def _named(metric: str) -> str:
     return f"{metric} (lower is better)" if is_lower_better(metric) else metric
 
 
-def differences(rows: Compared | Any, *, of: Any) -> Any:
+def differences(rows: Compared | Any, *, of: Any, metrics: Sequence[str] = ()) -> Any:
     """Return differences between experiments around zero, a panel a metric, the primary one first: blue where zero is excluded.
 
-    `rows` are what `experiments.compare` gives, or rows of its `differences`. What has no interval is not drawn, and counted
+    `rows` are what `experiments.compare` gives, or rows of its `differences`; `metrics` are those to draw, by default all. What has no interval is not drawn, and counted
     in the title. Raises InputError where none has one."""
     labels = rows.labels if isinstance(rows, Compared) else {}
     rows = rows.differences if isinstance(rows, Compared) else rows
     rows = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+    rows = [row for row in rows if not metrics or row["metric"] in metrics]
     drawn = [row for row in rows if row["low"] is not None]
     if not drawn:
         raise InputError("no difference has an interval, so there is nothing to draw. Compare experiments that have a metric in common.")  # fmt: skip
