@@ -42,6 +42,7 @@ bench: setup  ## one table of speed and memory, against other tools (makes venvs
 	$(PY) -m tests.bench.clusters
 	$(PY) -m tests.bench.map
 	$(PY) -m tests.bench.argilla
+	$(PY) -m tests.bench.training speed
 	$(PY) -m tests.bench
 
 conformance: setup  ## Argilla's own tests against our search and our server (downloads them once)

@@ -79,7 +79,7 @@ def training_curves(steps_table: Any, *, metric: str = "loss", of: Any) -> Any:
     whole = max((row["steps"] or 0 for row in rows), default=0)
     after = f"{end:,} of {whole:,}" if whole > end else f"{end:,}"
     x = {
-        "title": "optimiser steps (count); thin: a seed, bold: the mean of the seeds that are furthest",
+        "title": "optimiser steps (count); thin: one seed, bold: their mean",
         "range": [0, end],
     }
     y = {"title": _named(metric), "range": [min(least, place) - 0.06 * room, most + 0.08 * room]}
