@@ -74,6 +74,13 @@ def test_only_three_modules_know_dspy():
     assert knows == {"prompts.programs", "prompts.optimize", "prompts._desk"}
 
 
+def test_one_module_knows_trl():
+    knows = {
+        name_of(path) for path in MODULES if re.search(r"import trl\b|from trl\b|require\(\"trl", path.read_text())
+    }
+    assert knows == {"train.trl_runs"}
+
+
 def test_importing_the_workbench_does_nothing_and_costs_almost_nothing():
     code = "import sys; before = set(sys.modules); import workbench; print(len(set(sys.modules) - before))"
     loaded = int(

@@ -26,12 +26,10 @@ import pyarrow as pa
 
 from workbench import _html, intervals
 from workbench.errors import InputError
-from workbench.experiments import is_lower_better
+from workbench.experiments import CONTROLS, is_lower_better
 from workbench.intervals import Interval, Needed
 
-BASE, SHUFFLED, LENGTH, RANDOM, TWICE, MISMATCHED = (
-    "base", "shuffled labels", "length only", "random pairs", "half twice", "mismatched answers",
-)  # fmt: skip
+BASE, SHUFFLED, LENGTH, RANDOM, TWICE, MISMATCHED = CONTROLS
 VERDICTS = ("helps", "no evidence", "harms", "confounded by length")
 BALANCED = "base, lengths balanced"
 # Whose data are dealt out anew under each seed: how far they lie apart is how far luck with data goes.
