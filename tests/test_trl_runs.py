@@ -469,3 +469,16 @@ def test_a_folder_that_cannot_be_made_is_named(pairs, base, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot make .*file/out: .*Give out= a folder that can be written"):
         trl_runs.dpo(pairs[:8], base=base, out=tmp_path / "file" / "out", settings=SMALL)
+
+
+def test_in_a_notebook_the_curve_is_drawn_while_it_trains_and_goes_at_the_end(pairs, base, tmp_path, monkeypatch):
+    import contextlib
+    import types
+
+    shown, bar = [], types.SimpleNamespace(total=None, n=0, update=lambda _: None, set_postfix_str=lambda _: None)
+    handle = types.SimpleNamespace(update=lambda html: shown.append(html.data))
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setattr(trl_runs, "progress_bar", lambda *_, **__: contextlib.nullcontext(bar))
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
+    trl_runs.dpo(pairs[:8], base=base, out=tmp_path, settings=replace(SMALL, batch_size=4))
+    assert "<svg" in shown[-2] and "over 2 steps" in shown[-2] and shown[-1] == ""
